@@ -1,0 +1,1 @@
+"""vcbench: variance components, said once and fitted by every method."""
