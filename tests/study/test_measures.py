@@ -17,8 +17,9 @@ def _rows(n: int = 30, seed: int = 1) -> pd.DataFrame:
     frames = []
     for name, noise in (("a", 0.0), ("b", 0.3)):
         estimate = shared + noise * rng.standard_normal(n)
-        frames.append(pd.DataFrame({"condition": "000", "parameter": "g:var", "replicate": np.arange(n),
-                                    "method": name, "truth": 1.0, "estimate": estimate, "se": np.abs(estimate) * 0.7 + 0.01}))  # fmt: skip
+        columns = {"replicate": np.arange(n), "method": name, "truth": 1.0, "estimate": estimate}
+        se = np.abs(estimate) * 0.7 + 0.01
+        frames.append(pd.DataFrame({"condition": "000", "parameter": "g:var", **columns, "se": se}))
     return pd.concat(frames, ignore_index=True)
 
 
