@@ -1,0 +1,96 @@
+"""Which kernel answers for a model, and why."""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from vcbench.errors import ModelError, did_you_mean
+from vcbench.kernels.blocks import Blocks, BlockKernel, shared_groups
+from vcbench.kernels.dense import DenseKernel
+from vcbench.model.model import Model
+
+if TYPE_CHECKING:
+    from vcbench.kernels.protocol import Kernel
+
+KERNELS = ("dense", "grouped", "spectral")
+CONFOUNDED = 1e-10  # reciprocal condition of the scaled Gram matrix tr(V_i V_j) below which parameters are confounded
+
+
+def choose(model: Model) -> tuple[str, str]:
+    """(kernel, reason): the cheapest that is exact for this structure."""
+    if not model.components:
+        return "dense", "the model has no random component"
+    if shared_groups(model) is not None:
+        names = {c.name for c in model.components}
+        return "grouped", f"all random effects belong to one grouping factor ({', '.join(sorted(names))}): V is block diagonal"
+    if len(model.components) == 1 and model.components[0].n_effects == 1:
+        return "spectral", "one variance multiplies one known matrix: an eigendecomposition, done once, makes V diagonal"
+    return "dense", "several grouping factors or matrices: V is factorised as a whole, O(n³) an iteration"
+
+
+def build(model: Model, kernel: str = "auto") -> "Kernel":
+    """The kernel of the model, bound to its y. Kernels are kept with the design, so that a new y costs no design work.
+
+    Raises ModelError for an unknown kernel, one that does not fit the structure, and for variance parameters that no
+    data could tell apart (their V_j are linearly dependent).
+    """
+    if kernel == "auto":
+        kernel = choose(model)[0]
+    if kernel not in KERNELS:
+        raise ModelError(f"unknown kernel `{kernel}`. Choose from auto, {', '.join(KERNELS)}.{did_you_mean(kernel, KERNELS)}")
+    built = model.design.kernels.get(kernel)
+    if built is None:
+        built = DenseKernel.build(model) if kernel == "dense" else BlockKernel.build(model, kernel)
+        _check_identified(built)
+        model.design.kernels[kernel] = built
+        return built
+    return built if built.model.y is model.y else built.bind(model.y)
+
+
+def reduce(model: Model) -> Blocks:
+    """The reduced form of a grouped or spectral model; ModelError if it has none."""
+    name = choose(model)[0]
+    if name == "dense":
+        raise ModelError("this model has no block-diagonal reduced form: it has several grouping factors or matrices.")
+    kernel = build(model, name)
+    assert isinstance(kernel, BlockKernel)
+    return kernel.blocks
+
+
+def _check_identified(kernel: "Kernel") -> None:
+    """tr(V_i V_j), the ML information at V = I up to 2, must have full rank."""
+    model = kernel.model
+    theta = np.zeros(model.n_theta)
+    theta[-1] = 1.0
+    gram = kernel.evaluate(theta, need=("expected",), criterion="ml").expected
+    assert gram is not None
+    size = np.sqrt(np.diag(gram))
+    values, vectors = np.linalg.eigh(gram / np.outer(size, size))
+    if values[0] < CONFOUNDED * values[-1]:
+        weight = np.abs(vectors[:, 0])
+        names = [model.theta_names[j] for j in np.flatnonzero(weight > 0.1 * weight.max())]
+        raise ModelError(
+            f"the parameters {', '.join(f'`{a}`' for a in names)} cannot be told apart by these data: their parts of V are "
+            "linearly dependent. Leave a component out, or collect observations that separate them."
+        )
+
+
+def explain(model: Model) -> str:
+    """Kernel, reason, sizes and the cost of one iteration, in words."""
+    name, why = choose(model)
+    n, d = model.n_obs, model.n_fixed
+    lines = [f"kernel `{name}`: {why}.", f"n = {n} observations, d = {d} fixed effects, {model.n_theta} variance parameters."]
+    for c in model.components:
+        kind = f"{len(c.levels)} levels" if c.is_grouped else (f"K {c.K.shape[0]} × {c.K.shape[0]}" if c.K is not None else f"Z {c.Z.shape[0]} × {c.Z.shape[1]}")  # type: ignore[union-attr]
+        lines.append(f"  {c.name}: {kind}, {c.n_effects} effect(s), Ω {c.cov.kind}, EM divisor q = {c.n_levels}.")  # type: ignore[union-attr]
+        if c.n_clipped:
+            lines.append(f"    {c.n_clipped} eigenvalue(s) of K slightly below 0 were set to 0.")
+    if name == "grouped":
+        r = sum(c.n_effects for c in model.components)
+        B = len(model.components[0].levels)
+        lines.append(f"one iteration: O(levels · r² (r + d)) ≈ {B * r * r * (r + d):,} multiplications, whatever n is.")
+    elif name == "spectral":
+        lines.append(f"one iteration: O(n d²) ≈ {n * (d + 2) ** 2:,} multiplications after one eigendecomposition.")
+    else:
+        lines.append(f"one iteration: O(n³) ≈ {n**3:,} multiplications.")
+    return "\n".join(lines)

@@ -1,0 +1,282 @@
+"""The model: y = Xβ + Σ_k Z_k u_k + e, said once, checked once, frozen."""
+
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from vcbench.errors import DataError, ModelError, did_you_mean
+from vcbench.model.component import Component
+from vcbench.model.covariance import Covariance, blocks
+from vcbench.model.residual import Residual, iid
+
+RANK_TOLERANCE = 1e-7  # relative size of a column's part outside the earlier columns below which it is their combination
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Model:
+    """A Gaussian linear mixed model, y = Xβ + Σ_k Z_k u_k + e, u_k ~ N(0, G_k(θ)), e ~ N(0, R(θ)), all independent.
+
+    y (n,), X (n, d; default a column of ones), components `Component`s, offset (n,) known and added to Xβ.
+    θ is in natural units (variances and covariances), components in order, residual last: `theta_names`.
+
+    Raises DataError for y that is not finite or constant; ModelError for shapes that disagree, duplicated names,
+    rank-deficient X under `rank="error"` (the default `"drop"` drops later columns with one warning that names them), and
+    grouping factors with as many levels as observations.
+    """
+
+    y: np.ndarray
+    X: np.ndarray | None = None
+    components: Sequence[Component] = ()
+    X_names: Sequence[str] | None = None
+    residual: Residual | None = None
+    offset: np.ndarray | None = None
+    name: str | None = None
+    rank: str = "drop"
+    formula: str | None = None
+    n_dropped: int = 0
+    dropped_columns: tuple[str, ...] = ()
+    parsed: Any = field(default=None, repr=False)
+    design: "Design" = field(init=False, repr=False, default=None)  # type: ignore[assignment]
+
+    def __post_init__(self) -> None:
+        put = lambda key, value: object.__setattr__(self, key, value)  # noqa: E731 - frozen: set once, here
+        if self.rank not in ("drop", "error"):
+            raise ModelError(f'`rank` is {self.rank!r}; it must be "drop" or "error".')
+        y = as_response(self.y)
+        put("y", y)
+        n = len(y)
+        X = np.ones((n, 1)) if self.X is None else self._columns(n)
+        names = list(self.X_names) if self.X_names is not None else None
+        if names is None:
+            columns = getattr(self.X, "columns", None)
+            if columns is not None:
+                names = [str(c) for c in columns]
+            else:
+                names = ["(Intercept)"] if self.X is None else [_column_name(X, j) for j in range(X.shape[1])]
+        if len(names) != X.shape[1]:
+            raise ModelError(f"X has {X.shape[1]} columns but {len(names)} names.")
+        X, names, dropped = full_rank(X, names, self.rank)
+        if X.shape[1] >= n:
+            raise ModelError(f"X has {X.shape[1]} independent columns for {n} observations: nothing is left to estimate variances from.")
+        put("X", X)
+        put("X_names", tuple(names))
+        put("dropped_columns", tuple(self.dropped_columns) + tuple(dropped))
+        put("residual", self.residual or iid())
+        put("components", tuple(self.components))
+        if self.offset is not None:
+            offset = np.asarray(self.offset, float)
+            if offset.shape != (n,) or not np.isfinite(offset).all():
+                raise DataError(f"`offset` must hold {n} finite numbers; it has shape {offset.shape}.")
+            put("offset", offset)
+        self._check_components(n)
+        put("design", Design())
+
+    def _columns(self, n: int) -> np.ndarray:
+        X = np.asarray(self.X, float)
+        X = np.ascontiguousarray(X[:, None] if X.ndim == 1 else X)
+        if X.ndim != 2 or len(X) != n:
+            raise ModelError(f"`X` has shape {X.shape}; y has {n} values, so X must be ({n}, d).")
+        if not np.isfinite(X).all():
+            bad = np.argwhere(~np.isfinite(X))[0]
+            raise DataError(f"`X` is {X[tuple(bad)]} in row {bad[0]}, column {bad[1]}. Remove or impute such rows.")
+        return X
+
+    def _check_components(self, n: int) -> None:
+        for c in self.components:
+            if not isinstance(c, Component):
+                raise ModelError(f"`components` holds {c!r}; every item must be a vcbench.Component.")
+            if c.n_obs != n:
+                raise ModelError(f"component `{c.name}` covers {c.n_obs} rows but y has {n}.")
+            per_row = c.is_grouped and len(c.levels) >= n
+            identity = c.is_plain and c.K is None and _is_identity(c.Z)
+            if (per_row or identity) and self.residual.kind == "iid":  # type: ignore[union-attr]
+                raise ModelError(
+                    f"component `{c.name}` has {c.n_levels} levels for {n} observations: its variance cannot be told from the "
+                    "residual's. Group the observations, or leave the component out."
+                )
+        names = self.theta_names
+        twice = sorted({a for a in names if names.count(a) > 1})
+        if twice:
+            raise ModelError(f"two components share the parameter name `{twice[0]}`. Give each component its own name.")
+
+    @classmethod
+    def from_formula(
+        cls,
+        formula: str,
+        data: Any,
+        *,
+        missing: str = "drop",
+        rank: str = "drop",
+        residual: Residual | None = None,
+        cov: Mapping[str, Covariance] | None = None,
+        name: str | None = None,
+    ) -> "Model":
+        """The model of an lme4 formula, e.g. `"Reaction ~ Days + (Days | Subject)"`, and a data frame.
+
+        data: pandas, polars, pyarrow or a mapping of columns. missing: "drop" rows with a count in `n_dropped`, or
+        "error". cov: structure by grouping factor, e.g. `{"Subject": vc.covariance.diag()}`.
+        Raises FormulaError, DataError, ModelError.
+        """
+        from vcbench.model.formula import parse_formula
+
+        parsed = parse_formula(formula, data, missing=missing, rank=rank)
+        cov = dict(cov or {})
+        groups = [t.group for t in parsed.random]
+        for key in cov:
+            if key not in groups:
+                raise ModelError(f"`cov` names `{key}`, which is no grouping factor of `{formula}`.{did_you_mean(key, groups)}")
+        components = []
+        for t in parsed.random:
+            levels = np.asarray(t.levels, dtype=object)
+            component = Component(
+                t.A,
+                name=t.group,
+                group=_Coded(t.codes, levels),
+                columns=t.effects,
+                cov=cov.get(t.group) or blocks(t.blocks),
+            )
+            components.append(component)
+        return cls(
+            parsed.y,
+            parsed.X,
+            components,
+            X_names=parsed.X_names,
+            residual=residual,
+            offset=parsed.offset,
+            name=name,
+            rank=rank,
+            formula=formula,
+            n_dropped=parsed.n_dropped,
+            dropped_columns=parsed.dropped_columns,
+            parsed=parsed,
+        )
+
+    @property
+    def n_obs(self) -> int:
+        """n."""
+        return len(self.y)
+
+    @property
+    def n_fixed(self) -> int:
+        """d, the columns of X after reduction to full rank."""
+        return self.X.shape[1]  # type: ignore[union-attr]
+
+    @property
+    def theta_names(self) -> tuple[str, ...]:
+        """Names of θ in natural units, residual last."""
+        return (*(name for c in self.components for name in c.theta_names), *self.residual.names)  # type: ignore[union-attr]
+
+    @property
+    def n_theta(self) -> int:
+        """Number of variance parameters."""
+        return sum(len(c.index) for c in self.components) + len(self.residual.names)  # type: ignore[union-attr]
+
+    def Omegas(self, theta: np.ndarray) -> list[np.ndarray]:
+        """Ω_k (r_k, r_k) of each component at θ."""
+        from vcbench.model.covariance import matrix
+
+        out, at = [], 0
+        for c in self.components:
+            index = c.index
+            out.append(matrix(np.asarray(theta)[at : at + len(index)], c.n_effects, index))
+            at += len(index)
+        return out
+
+    def replace(self, *, y: np.ndarray) -> "Model":
+        """The same model of another response; the design (and kernels built on it) is shared."""
+        y = as_response(y)
+        if len(y) != self.n_obs:
+            raise ModelError(f"the new y has {len(y)} values; the model has {self.n_obs} observations.")
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            new = replace(self, y=y, rank="error")
+        object.__setattr__(new, "design", self.design)
+        return new
+
+    def explain(self) -> str:
+        """Which kernel answers for this model and why, with sizes and cost."""
+        from vcbench.kernels import explain
+
+        return explain(self)
+
+
+class Design:
+    """Kernels already built on a design, by name: shared by all models that differ in y only."""
+
+    __slots__ = ("kernels",)
+
+    def __init__(self) -> None:
+        self.kernels: dict[str, Any] = {}
+
+
+class _Coded:
+    """Labels that are factorised already."""
+
+    def __init__(self, codes: np.ndarray, levels: np.ndarray) -> None:
+        import pandas as pd
+
+        self.array = pd.Categorical.from_codes(codes, categories=pd.Index(levels))
+        self.dtype = self.array.dtype
+        self.codes, self.categories = self.array.codes, self.array.categories
+
+
+def as_response(y: Any) -> np.ndarray:
+    """y as a float vector; DataError where it is not one-dimensional, finite and varying."""
+    try:
+        y = np.asarray(y, float)
+    except (TypeError, ValueError):
+        raise DataError("y is not numeric. Pass numbers.") from None
+    if y.ndim != 1 or len(y) < 2:
+        raise DataError(f"y has shape {y.shape}; it must be a vector of at least 2 values.")
+    if not np.isfinite(y).all():
+        bad = np.flatnonzero(~np.isfinite(y))
+        raise DataError(f"y is {y[bad[0]]} in row {bad[0]} ({len(bad)} values are not finite). Remove or impute such rows.")
+    if np.ptp(y) == 0:
+        raise DataError(f"y is constant ({y[0]:g} in all {len(y)} rows): there is no variance to take apart.")
+    return np.ascontiguousarray(y)
+
+
+def full_rank(X: np.ndarray, names: list[str], rank: str) -> tuple[np.ndarray, list[str], list[str]]:
+    """X without the columns that are combinations of earlier ones; one warning names them (`rank="error"`: ModelError)."""
+    scale = np.linalg.norm(X, axis=0)
+    if (scale == 0).any():
+        scale = np.where(scale == 0, 1.0, scale)
+    n, d = X.shape
+    if d <= n:
+        R = np.linalg.qr(X / scale, mode="r")
+        if np.abs(np.diag(R)).min(initial=np.inf) > RANK_TOLERANCE:
+            return X, names, []
+    Q, keep, drop = np.empty((n, 0)), [], []
+    for j in range(d):
+        x = X[:, j] / scale[j]
+        for _ in range(2):
+            x = x - Q @ (Q.T @ x)
+        size = np.linalg.norm(x)
+        if size > RANK_TOLERANCE:
+            keep.append(j)
+            Q = np.column_stack([Q, x / size])
+        else:
+            drop.append(j)
+    if not drop:
+        return X, names, []
+    said = ", ".join(f"`{names[j]}`" for j in drop)
+    message = f"`X` has rank {len(keep)} but {d} columns: {said} is a combination of the others"
+    if rank == "error":
+        raise ModelError(message + '. Leave it out, or pass `rank="drop"`.')
+    warnings.warn(message + ' and was dropped. Pass `rank="error"` to stop here.', UserWarning, stacklevel=4)
+    return np.ascontiguousarray(X[:, keep]), [names[j] for j in keep], [names[j] for j in drop]
+
+
+def _column_name(X: np.ndarray, j: int) -> str:
+    return "(Intercept)" if j == 0 and (X[:, 0] == 1).all() else f"x{j + 1 if not (X[:, 0] == 1).all() else j}"
+
+
+def _is_identity(Z: np.ndarray | None) -> bool:
+    """One non-zero a row, one a column, all of one size: Z Zᵀ is a multiple of I."""
+    if Z is None or Z.shape[0] != Z.shape[1]:
+        return False
+    filled = Z != 0
+    return bool((filled.sum(0) == 1).all() and (filled.sum(1) == 1).all() and np.ptp(np.abs(Z[filled])) < 1e-12)
