@@ -48,7 +48,9 @@ class Generator(BaseModel):
 
 
 class OneWay(Generator):
-    """y_ij = mean + u_i + e_ij: groups of `group_size` rows, or of `sizes`; variances `sigma2`, `sigma2_e`, or `icc` of 1.
+    """y_ij = mean + u_i + e_ij: groups of `group_size` rows, or `sizes`; variances `sigma2`, `sigma2_e`, or `icc`.
+
+    The total variance is 1 where `icc` is given.
 
     `balance` < 1 makes sizes unequal at the same total: from `balance` to 2 − `balance` times `group_size`, evenly.
     """
@@ -191,9 +193,10 @@ class Snp(Generator):
 
     def genotypes(self, rng: np.random.Generator) -> np.ndarray:
         """W (n, p): minor allele counts, each column with mean 0 and variance 1 in the sample."""
-        counts = rng.binomial(2, rng.uniform(*self.maf, self.p), (self.n, self.p))
+        low, high = self.maf
+        counts = rng.binomial(2, rng.uniform(low, high, self.p), (self.n, self.p))
         while len(fixed := np.flatnonzero(np.ptp(counts, axis=0) == 0)):
-            counts[:, fixed] = rng.binomial(2, rng.uniform(*self.maf, len(fixed)), (self.n, len(fixed)))
+            counts[:, fixed] = rng.binomial(2, rng.uniform(low, high, len(fixed)), (self.n, len(fixed)))
         return (counts - counts.mean(axis=0)) / counts.std(axis=0)
 
     def build(self, rng: np.random.Generator) -> Simulator:

@@ -1,4 +1,4 @@
-"""Where randomness comes from: a seed for every (condition, replicate, stream), whatever runs, wherever and in what order.
+"""A seed for every (condition, replicate, stream), whatever runs, wherever and in what order.
 
     SeedSequence(study seed, spawn_key=(k0, k1, replicate, stream)),  (k0, k1) = BLAKE2b-64 of the condition's
     canonical JSON

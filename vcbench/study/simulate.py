@@ -116,7 +116,8 @@ def _add_effects(Y: np.ndarray, component: Component, root: np.ndarray, z: np.nd
             row += root @ np.ascontiguousarray(normals)
         return
     A, codes = component.Z, component.codes
-    assert A is not None and codes is not None
+    assert A is not None
+    assert codes is not None
     by_effect = z.reshape(len(z), component.n_effects, len(component.levels))
     for a in range(component.n_effects):
         b = sum(root[a, c] * by_effect[:, c] for c in range(a + 1))
