@@ -98,7 +98,8 @@ def evaluate_blocks(
     R (B, r, r), X (B, r, d), y (B, r), TX (w, d), t (w,); q (r,) EM divisors; gamma_in (d,) is used unless `profile`;
     pa, pb pairs of θ; fa, fb features of the moments; Linv, U (B, r, r), Xw (B, r, d), yw (B, r) work space.
 
-    Returns (ok, loglik, gamma, QtVinvQ, score_gamma, score, expected, average, F, Wty, XtW, S, f, E0, logdet).
+    Returns (ok, loglik, gamma, QtVinvQ, score_gamma, score, expected, average, F, Wty, XtW, S, f, E0, logdet,
+    yty).
     """
     B, r = y.shape
     d = X.shape[2]
@@ -124,11 +125,12 @@ def evaluate_blocks(
     f = np.zeros(small)
     E0 = 0.0
     logdet_post = 0.0
+    yty = 0.0
 
     has_within = n_within != 0 or w > 0
     usable = sigma2 > 0.0 or (sigma2 == 0.0 and not has_within)
     if not usable:
-        return False, -np.inf, gamma, A, score_gamma, score, expected, average, F, Wty, XtW, S, f, E0, logdet_post
+        return False, -np.inf, gamma, A, score_gamma, score, expected, average, F, Wty, XtW, S, f, E0, logdet_post, yty
     s_inv = 1.0 / sigma2 if has_within else 0.0
 
     # pass 1: factorise, whiten, accumulate QᵀV⁻¹Q and QᵀV⁻¹y
@@ -139,7 +141,7 @@ def evaluate_blocks(
         if r == 1:
             v = R[i, 0, 0] * R[i, 0, 0] * Omega[0, 0] + sigma2
             if not v > 0.0:
-                return False, -np.inf, gamma, A, score_gamma, score, expected, average, F, Wty, XtW, S, f, E0, logdet_post
+                return False, -np.inf, gamma, A, score_gamma, score, expected, average, F, Wty, XtW, S, f, E0, logdet_post, yty
             logdet += math.log(v)
             li = 1.0 / math.sqrt(v)
             Linv[i, 0, 0] = li
@@ -162,7 +164,7 @@ def evaluate_blocks(
                     W[a, b] = s
                 W[a, a] += sigma2
             if not cholesky_in_place(W):
-                return False, -np.inf, gamma, A, score_gamma, score, expected, average, F, Wty, XtW, S, f, E0, logdet_post
+                return False, -np.inf, gamma, A, score_gamma, score, expected, average, F, Wty, XtW, S, f, E0, logdet_post, yty
             for a in range(r):
                 logdet += 2.0 * math.log(W[a, a])
             invert_lower(W, Linv[i])
@@ -200,7 +202,7 @@ def evaluate_blocks(
     # β: GLS, or as given
     chol = A.copy()
     if not cholesky_in_place(chol):
-        return False, -np.inf, gamma, A, score_gamma, score, expected, average, F, Wty, XtW, S, f, E0, logdet_post
+        return False, -np.inf, gamma, A, score_gamma, score, expected, average, F, Wty, XtW, S, f, E0, logdet_post, yty
     logdet_A = 0.0
     for c in range(d):
         logdet_A += 2.0 * math.log(chol[c, c])
@@ -245,7 +247,7 @@ def evaluate_blocks(
     if reml:
         loglik += 0.5 * (d * math.log(2.0 * math.pi) - logdet_A)
     if want == 0:
-        return True, loglik, gamma, A, score_gamma, score, expected, average, F, Wty, XtW, S, f, E0, logdet_post
+        return True, loglik, gamma, A, score_gamma, score, expected, average, F, Wty, XtW, S, f, E0, logdet_post, yty
 
     # X whitened by M as well: E_i = (X̃M^½)ᵀW⁻¹R, so that tr(M · ·) is a plain trace
     if reml or (want & AVERAGE) or (want & MOMENTS):
@@ -616,8 +618,14 @@ def evaluate_blocks(
                     s -= X[i, a, c] * gamma[c]
                 E0 += s * s
         E0 += rss
+        yty = tau2
+        for i in range(B):
+            for a in range(r):
+                yty += y[i, a] * y[i, a]
+        for k in range(w):
+            yty += t[k] * t[k]
         if reml:
             for c in range(d):
                 for e in range(c + 1):
                     E0 += Ci[c, e] * Ci[c, e]
-    return True, loglik, gamma, A, score_gamma, score, expected, average, F, Wty, XtW, S, f, E0, logdet_post
+    return True, loglik, gamma, A, score_gamma, score, expected, average, F, Wty, XtW, S, f, E0, logdet_post, yty

@@ -296,16 +296,18 @@ class BlockKernel:
             np.zeros(b.X.shape[2]) if gamma is None else np.asarray(gamma, float), gamma is None, reml, want,
             lay.pa, lay.pb, lay.fa, lay.fb, *self.work,
         )  # fmt: skip
-        return package(out, theta, criterion, want, b.basis, b.beta0, gamma is not None, lay, self._yty())
+        return package(out, theta, criterion, want, b.basis, b.beta0, gamma is not None, lay)
 
-    def _yty(self) -> float:
-        b = self.blocks
-        return float((b.y**2).sum() + (b.t**2).sum() + b.tau2)
+    @property
+    def answers(self) -> tuple:
+        """What `solvers.run.climb` is compiled over."""
+        b, lay = self.blocks, self.layout
+        return (b.R, b.X, b.y, b.TX, b.t, b.tau2, b.n_within, b.n_obs, lay.q, lay.pa, lay.pb, lay.fa, lay.fb, *self.work)
 
 
-def package(out, theta, criterion, want, basis, beta0, given, lay, yty) -> Evaluation:
+def package(out, theta, criterion, want, basis, beta0, given, lay) -> Evaluation:
     """An Evaluation from what `evaluate_blocks` returns."""
-    ok, loglik, gamma, A, score_gamma, score, expected, average, F, Wty, XtW, S, f, E0, logdet = out
+    ok, loglik, gamma, A, score_gamma, score, expected, average, F, Wty, XtW, S, f, E0, logdet, yty = out
     if criterion == "reml":
         loglik -= 0.5 * basis.logdet
     if not ok:

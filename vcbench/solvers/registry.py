@@ -1,0 +1,53 @@
+"""The solvers: what each is called, what it is, and under which criterion it exists (MATH §3)."""
+
+from dataclasses import dataclass
+
+from vcbench.solvers import codes
+
+
+@dataclass(frozen=True, slots=True)
+class Solver:
+    """One arrow θ → θ′.
+
+    monotone: ℓ never falls, and the tests hold it to that. owns_beta: under ML its M-step owns β, the state is (β, θ).
+    code: the arrow in `steps` by criterion; a criterion that is absent does not exist for the method.
+    """
+
+    name: str
+    code: dict[str, int]
+    monotone: bool = True
+    owns_beta: bool = False
+    max_iter: int = 100_000
+    description: str = ""
+
+
+SOLVERS = {
+    s.name: s
+    for s in (
+        Solver("em", {"ml": codes.EM, "reml": codes.BY_SCORE}, owns_beta=True,
+               description="EM of Dempster, Laird & Rubin; under REML EM-REML"),
+        Solver("em-simplified", {"ml": codes.SIMPLIFIED}, monotone=False, owns_beta=True,
+               description="EM with the residual update of seed 001 §2.3; equal to EM at a stationary point only"),
+        Solver("px-em", {"ml": codes.PX, "reml": codes.PX}, owns_beta=True,
+               description="parameter-expanded EM, one δ for all components"),
+        Solver("px-em-component", {"ml": codes.PX_COMPONENT, "reml": codes.PX_COMPONENT}, owns_beta=True,
+               description="parameter-expanded EM, one δ a component"),
+        Solver("px-em-full", {"ml": codes.PX_FULL, "reml": codes.PX_FULL}, owns_beta=True,
+               description="parameter-expanded EM with a working matrix α for Ω (Liu, Rubin & Wu 1998)"),
+        Solver("ecme", {"ml": codes.BY_SCORE, "reml": codes.BY_SCORE},
+               description="β at its GLS value, then the EM update of the variances; under REML EM-REML"),
+        Solver("em-reml", {"reml": codes.BY_SCORE}, description="EM for REML: σ² + (2σ⁴/q)·score"),
+        Solver("em-henderson", {"reml": codes.HENDERSON}, monotone=False,
+               description="Henderson's equations with the fixed-point residual update σ²·yᵀPy/(n − d)"),
+        Solver("newton", {"ml": codes.NEWTON, "reml": codes.NEWTON}, max_iter=200,
+               description="Newton–Raphson on the observed information, safeguarded"),
+        Solver("fisher", {"ml": codes.FISHER, "reml": codes.FISHER}, max_iter=200,
+               description="Fisher scoring on the expected information, safeguarded"),
+        Solver("ai", {"ml": codes.AI, "reml": codes.AI}, max_iter=200,
+               description="average information, safeguarded"),
+        Solver("lbfgs", {"ml": codes.LBFGS, "reml": codes.LBFGS}, max_iter=200,
+               description="limited-memory BFGS, scaled by the expected information at the start"),
+        Solver("auto", {"ml": codes.AI, "reml": codes.AI}, max_iter=200,
+               description="ai, then lbfgs and px-em-full where ai cannot ascend"),
+    )
+}  # fmt: skip

@@ -1,0 +1,269 @@
+"""The loop: guard, stop rule, boundary ending and trace, once for all methods.
+
+One definition, two executions: `climb` is plain Python over a kernel's answers (`climb.py_func`, any kernel), and compiled
+by Numba over `Blocks`. `evaluate_state` is the only line that differs between the two.
+
+Stop rule (MATH §3): √(gᵀI⁻¹g) ≤ tol over the free coordinates, g and I (expected) in the method's own state, (β, θ)
+jointly where the method owns β. Its evaluations are counted and timed apart (`n_check`, `check_seconds`).
+"""
+
+import math
+import time
+
+import numpy as np
+from numba import njit, types
+from numba.extending import overload
+
+from vcbench.kernels.block_core import AVERAGE, EXPECTED, MOMENTS, SCORE, evaluate_blocks
+from vcbench.solvers.codes import AI, BY_SCORE, EM, FISHER, NEWTON
+from vcbench.solvers.geometry import (
+    cone_size,
+    decrement,
+    em_candidate,
+    full_ranks,
+    on_boundary,
+    positions,
+    project,
+    release_direction,
+    retract,
+    scaled_solve,
+    tangent,
+)
+from vcbench.solvers.steps import em_step, score_step, second_order_direction
+
+ASCENT = 1e-9  # ε of MATH §3: a monotone method may lose ε(1 + |ℓ|) to rounding
+ROUNDING = 1e-11  # a second-order step is accepted if ℓ falls by no more than this share
+CHECK_EVERY = 10  # EMs evaluate the stop rule at every tenth iteration
+RELEASES = 50
+
+# endings
+CONVERGED, AT_BOUNDARY, MAX_ITER, SINGULAR, DESCENT, NO_ASCENT, NEGATIVE = 0, 1, 2, 3, 4, 5, 6
+
+_clock = types.ExternalFunction("clock", types.int64())
+
+
+def tick():
+    """CPU seconds of this process."""
+    return time.process_time()
+
+
+@overload(tick)
+def _tick():
+    def impl():
+        return _clock() * 1e-6
+
+    return impl
+
+
+def evaluate_state(data, theta, gamma, profile, reml, want):
+    """The answers of a kernel at one state, as the tuple of `evaluate_blocks`. `data` is a callable in Python."""
+    return data(theta, gamma, profile, reml, want)
+
+
+@overload(evaluate_state)
+def _evaluate_state(data, theta, gamma, profile, reml, want):
+    def impl(data, theta, gamma, profile, reml, want):
+        R, X, y, TX, t, tau2, n_within, n_obs, q, pa, pb, fa, fb, Linv, U, Xw, yw = data
+        return evaluate_blocks(
+            R, X, y, TX, t, tau2, n_within, n_obs, q, theta, gamma, profile, reml, want, pa, pb, fa, fb, Linv, U, Xw, yw
+        )
+
+    return impl
+
+
+@njit(cache=True)
+def joint_decrement(score, info, T, score_gamma, A, owns_beta):
+    """The stop rule's distance; β's part is added where the method owns β."""
+    dec = decrement(score, info, T)
+    if owns_beta:
+        ok, x = scaled_solve(A, score_gamma)
+        if not ok:
+            return np.inf
+        dec = math.sqrt(dec * dec + max(score_gamma @ x, 0.0))
+    return dec
+
+
+@njit(cache=True)
+def climb(
+    data, code, reml, owns_beta, monotone, x, gamma, tol, max_iter, keep, pa, pb, fa, fb, fc, ptr, effects, q, scale, n_obs
+):
+    """Run one method from x = θ/scale (and γ) to its ending.
+
+    Returns (x, γ, ℓ, ending, n_iter, n_eval, n_check, check_seconds, rank, distance, trace); trace rows are
+    (ℓ, θ, γ, CPU seconds since the start), kept if `keep`.
+    """
+    p = x.shape[0]
+    d = gamma.shape[0]
+    r = q.shape[0]
+    where = positions(pa, pb, r)
+    rank = full_ranks(ptr)
+    n_cones = rank.shape[0] - 1
+    units = np.outer(scale, scale)
+    second = code >= NEWTON
+    every = 1 if second else CHECK_EVERY
+    next_try = np.zeros(n_cones + 1, np.int64)
+    releases = 0
+    n_eval, n_check, check_seconds, distance = 0, 0, 0.0, np.inf
+    start = tick()
+    trace = np.empty((64 if keep else 1, p + d + 2))
+
+    own = SCORE
+    if code < NEWTON and code != BY_SCORE:
+        own = MOMENTS
+    elif code == NEWTON:
+        own = SCORE | EXPECTED | AVERAGE
+    elif code == FISHER:
+        own = SCORE | EXPECTED
+    elif code == AI:
+        own = SCORE | AVERAGE
+    profile = not owns_beta
+
+    out = evaluate_state(data, x * scale, gamma, profile, reml, own)
+    n_eval += 1
+    ll = out[1]
+    gamma = out[2]
+    if not out[0]:
+        return x, gamma, ll, SINGULAR, 0, n_eval, n_check, check_seconds, rank, distance, trace[:0]
+    if keep:
+        trace[0, 0] = ll
+        trace[0, 1 : p + 1] = x * scale
+        trace[0, p + 1 : p + d + 1] = gamma
+        trace[0, p + d + 1] = 0.0
+    n_iter = 0
+    ending = MAX_ITER
+    while True:
+        # --- stop rule and boundary ---
+        if n_iter % every == 0 and (second or n_iter > 0):
+            T = tangent(x, rank, ptr, effects, where)
+            close = True
+            if code == AI:
+                distance = decrement(out[5] * scale, out[7] * units, T)
+                close = distance <= 30.0 * tol or not distance < np.inf
+            if close:
+                begin = tick()
+                chk = out
+                if code == AI or not second:
+                    chk = evaluate_state(data, x * scale, gamma, profile, reml, SCORE | EXPECTED)
+                    n_check += 1
+                score, info = chk[5] * scale, chk[6] * units
+                distance = joint_decrement(score, info, T, chk[4], chk[3], owns_beta)
+                if distance <= tol:
+                    c, direction, step = release_direction(x, score, info, rank, ptr, effects, where, tol)
+                    freed = False
+                    if c >= 0 and releases < RELEASES:
+                        for _ in range(40):
+                            trial = x + step * direction
+                            new = evaluate_state(data, trial * scale, gamma, profile, reml, own)
+                            n_check += 1
+                            if new[0] and new[1] > ll:
+                                freed = True
+                                releases += 1
+                                rank[c] += 1
+                                next_try[c] = 2 * n_iter + CHECK_EVERY
+                                x, ll, gamma, out = trial, new[1], new[2], new
+                                break
+                            step *= 0.25
+                    if not freed:
+                        ending = AT_BOUNDARY if on_boundary(rank, ptr) else CONVERGED
+                        check_seconds += tick() - begin
+                        break
+                elif not second:
+                    c, trial = em_candidate(x, score, q, n_obs, rank, ptr, effects, where, n_iter, next_try)
+                    if c >= 0:
+                        new = evaluate_state(data, trial * scale, gamma, profile, reml, own)
+                        n_check += 1
+                        if new[0] and new[1] >= ll:  # ℓ has not fallen
+                            rank[c] -= 1
+                            x, ll, gamma, out = trial, new[1], new[2], new
+                        else:
+                            next_try[c] = 2 * n_iter
+                check_seconds += tick() - begin
+        if n_iter >= max_iter:
+            break
+
+        # --- one step ---
+        if second:
+            score = out[5] * scale
+            info = out[7] * units if code == AI else (out[6] * units if code == FISHER else (2.0 * out[7] - out[6]) * units)
+            backup = info if code == AI else out[6] * units
+            accepted = False
+            ridge = 0.0
+            new = out
+            for attempt in range(8):
+                delta = second_order_direction(x, score, info, backup, rank, ptr, effects, where, ridge)
+                crosses, trial, new_rank = project(x, delta, rank, ptr, effects, where)
+                if crosses:
+                    new = evaluate_state(data, trial * scale, gamma, profile, reml, own)
+                    n_eval += 1
+                    if new[0] and new[1] >= ll:
+                        accepted = True
+                        x = trial
+                        rank = new_rank
+                        break
+                s = 1.0
+                slope = max(score @ delta, 0.0)
+                for _ in range(12):
+                    trial = retract(x, delta, s, rank, ptr, effects, where)
+                    new = evaluate_state(data, trial * scale, gamma, profile, reml, own)
+                    n_eval += 1
+                    if new[0] and new[1] >= ll + 1e-4 * s * slope - ROUNDING * (1.0 + abs(ll)):
+                        accepted = True
+                        break
+                    s *= 0.5
+                if accepted:
+                    x = trial
+                    break
+                ridge = 1.0 if ridge == 0.0 else 30.0 * ridge
+            if not accepted:
+                ending = NO_ASCENT
+                break
+        else:
+            if code == BY_SCORE:
+                inside = True
+                for c in range(n_cones):
+                    if 0 < rank[c] < cone_size(c, ptr):
+                        inside = False
+                if inside:
+                    trial = score_step(x, out[5] * scale, q, n_obs, ptr, effects, where)
+                else:
+                    mom = evaluate_state(data, x * scale, gamma, profile, reml, MOMENTS)
+                    theta, _ = em_step(
+                        EM, reml, x * scale, rank, ptr, effects, where, q, n_obs, d, fa, fb, fc,
+                        mom[8], mom[9], mom[10], mom[11], mom[15], mom[12], mom[13],
+                    )  # fmt: skip
+                    trial = theta / scale
+            else:
+                theta, new_gamma = em_step(
+                    code, reml, x * scale, rank, ptr, effects, where, q, n_obs, d, fa, fb, fc,
+                    out[8], out[9], out[10], out[11], out[15], out[12], out[13],
+                )  # fmt: skip
+                trial = theta / scale
+                if owns_beta:
+                    gamma = new_gamma
+            if not trial[p - 1] > 0.0:
+                ending = NEGATIVE
+                break
+            new = evaluate_state(data, trial * scale, gamma, profile, reml, own)
+            n_eval += 1
+            if not new[0]:
+                ending = SINGULAR
+                break
+            if monotone and new[1] < ll - ASCENT * (1.0 + abs(ll)):
+                ending = DESCENT
+                break
+            x = trial
+        out = new
+        ll = new[1]
+        gamma = new[2]
+        n_iter += 1
+        if keep:
+            if n_iter >= trace.shape[0]:
+                grown = np.empty((2 * trace.shape[0], p + d + 2))
+                grown[: trace.shape[0]] = trace
+                trace = grown
+            trace[n_iter, 0] = ll
+            trace[n_iter, 1 : p + 1] = x * scale
+            trace[n_iter, p + 1 : p + d + 1] = gamma
+            trace[n_iter, p + d + 1] = tick() - start - check_seconds
+    rows = trace[: n_iter + 1].copy() if keep else trace[:0]
+    return x, gamma, ll, ending, n_iter, n_eval, n_check, check_seconds, rank, distance, rows

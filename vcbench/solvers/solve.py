@@ -1,0 +1,163 @@
+"""One method on one kernel: start, climb, ending."""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from vcbench.kernels.blocks import BlockKernel
+from vcbench.solvers import codes
+from vcbench.solvers.registry import SOLVERS, Solver
+from vcbench.solvers.start import starting_theta
+from vcbench.status import Status
+
+TOL = 1e-6
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Solution:
+    """Where a solver ended. theta natural; rank: the rank of each cone of Ω, residual last; trace rows (ℓ, θ, γ, seconds)."""
+
+    theta: np.ndarray
+    gamma: np.ndarray
+    loglik: float
+    status: Status
+    message: str
+    n_iter: int
+    n_eval: int
+    n_check: int
+    seconds: float
+    cpu_seconds: float
+    check_seconds: float
+    distance: float
+    rank: np.ndarray
+    trace: np.ndarray = field(repr=False)
+
+
+def solve(
+    kernel: Any,
+    method: str = "ai",
+    criterion: str = "reml",
+    *,
+    start: str | Mapping[str, float] | np.ndarray = "auto",
+    tol: float = TOL,
+    max_iter: int | None = None,
+    trace: bool = True,
+    compiled: bool | None = None,
+) -> Solution:
+    """Run a solver of `registry.SOLVERS` on a kernel.
+
+    compiled: None uses the compiled loop where the kernel is block diagonal; False runs the same loop in Python.
+    """
+    solver = SOLVERS[method]
+    max_iter = solver.max_iter if max_iter is None else max_iter
+    wall, cpu = time.perf_counter(), time.process_time()
+    theta = starting_theta(kernel, start)
+    gamma = starting_gamma(kernel, start)
+    out = _run(kernel, solver, solver.code[criterion], criterion, theta, gamma, tol, max_iter, trace, compiled)
+    if method == "auto" and out[3] in (2, 5):
+        out = _rescue(kernel, criterion, out, tol, trace, compiled)
+    wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+    return _solution(kernel, solver, criterion, out, wall, cpu)
+
+
+def starting_gamma(kernel: Any, start: Any) -> np.ndarray:
+    """γ at the start: 0 (OLS), unless the mapping names fixed effects."""
+    beta = kernel.beta0.copy()
+    if isinstance(start, Mapping):
+        for j, name in enumerate(kernel.model.X_names):
+            if name in start:
+                beta[j] = float(start[name])
+    return kernel.basis.gamma(beta, kernel.beta0)
+
+
+def _run(kernel, solver: Solver, code, criterion, theta, gamma, tol, max_iter, trace, compiled) -> tuple:
+    if code == codes.LBFGS:
+        from vcbench.solvers.quasi_newton import climb_lbfgs
+
+        return climb_lbfgs(kernel, criterion, theta, tol, max_iter)
+    from vcbench.solvers.run import climb
+
+    lay = kernel.layout
+    owns = solver.owns_beta and criterion == "ml"
+    use = isinstance(kernel, BlockKernel) if compiled is None else compiled
+    loop, data = (climb, kernel.answers) if use else (climb.py_func, answers(kernel))
+    return loop(
+        data, code, criterion == "reml", owns, solver.monotone, theta / lay.scale, gamma, float(tol), int(max_iter), trace,
+        lay.pa, lay.pb, lay.fa, lay.fb, lay.feature_component, lay.cone_ptr, lay.cone_effects, lay.q, lay.scale, lay.n_obs,
+    )  # fmt: skip
+
+
+def _rescue(kernel, criterion, out, tol, trace, compiled) -> tuple:
+    """Where AI could not ascend: L-BFGS from its point, then PX-EM-full, then AI again."""
+    lay = kernel.layout
+    n_iter, n_eval, rows = out[4], out[5], [out[10]]
+    for name, max_iter in (("lbfgs", 200), ("px-em-full", 500), ("ai", 200)):
+        solver = SOLVERS[name]
+        new = _run(
+            kernel, solver, solver.code[criterion], criterion, out[0] * lay.scale, out[1], tol, max_iter, trace, compiled
+        )
+        n_iter, n_eval = n_iter + new[4], n_eval + new[5]
+        rows.append(new[10][1:])
+        if new[2] >= out[2] - 1e-9 * (1 + abs(out[2])):
+            out = new
+        if new[3] in (0, 1):
+            break
+    return (*out[:4], n_iter, n_eval, *out[6:10], np.vstack(rows))
+
+
+def answers(kernel: Any):
+    """A kernel as the callable that `climb.py_func` asks: the tuple of `block_core.evaluate_blocks`."""
+    p, d = len(kernel.layout.scale), len(kernel.beta0)
+    zero_p, zero_pp, zero_d = np.zeros(p), np.zeros((p, p)), np.zeros(d)
+    none = np.zeros((0, 0))
+
+    def ask(theta, gamma, profile, reml, want):
+        need = [
+            name
+            for bit, name in ((1, "score"), (2, "expected"), (4, "average"), (8, "moments"))
+            if want & bit
+        ]
+        at = kernel.evaluate(theta, tuple(need), "reml" if reml else "ml", gamma=None if profile else gamma)
+        m = at.moments
+        part = (none, zero_d, none, none, zero_d, 0.0, 0.0) if m is None else (m.F, m.Wty, m.XtW, m.S, m.f, m.E0, m.logdet)
+        loglik = at.loglik + (0.5 * kernel.basis.logdet if reml else 0.0)
+        return (
+            np.isfinite(at.loglik), loglik, at.gamma, at.QtVinvQ, zero_d if at.score_gamma is None else at.score_gamma,
+            zero_p if at.score is None else at.score, zero_pp if at.expected is None else at.expected,
+            zero_pp if at.average is None else at.average, *part, 0.0 if m is None else m.yty,
+        )  # fmt: skip
+
+    return ask
+
+
+def _solution(kernel, solver: Solver, criterion: str, out: tuple, wall: float, cpu: float) -> Solution:
+    x, gamma, ll, ending, n_iter, n_eval, n_check, check_seconds, rank, distance, trace = out
+    status, message = ending_of(ending, distance, n_iter, solver)
+    if criterion == "reml":  # the loop works with QᵀV⁻¹Q; the convention is XᵀV⁻¹X
+        ll -= 0.5 * kernel.basis.logdet
+        trace[:, 0] -= 0.5 * kernel.basis.logdet
+    return Solution(
+        x * kernel.layout.scale, gamma, ll, status, message, n_iter, n_eval, n_check, max(wall - check_seconds, 0.0),
+        max(cpu - check_seconds, 0.0), check_seconds, distance, rank, trace,
+    )  # fmt: skip
+
+
+def ending_of(ending: int, distance: float, n_iter: int, solver: Solver) -> tuple[Status, str]:
+    """Status and message of an ending of `run.climb`."""
+    match ending:
+        case 0:
+            return Status.CONVERGED, ""
+        case 1:
+            return Status.AT_BOUNDARY, "the maximum lies on the edge of the parameter space"
+        case 2:
+            return Status.MAX_ITER, f"stopped at {n_iter} iterations, {distance:.2g} standard errors from a stationary point"
+        case 3:
+            return Status.SINGULAR_V, "V(θ) is not positive definite"
+        case 4:
+            return Status.FAILED, f"the log-likelihood of the monotone method {solver.name} fell"
+        case 5:
+            return Status.FAILED, f"no step ascends, {distance:.2g} standard errors from a stationary point"
+    return Status.FAILED, "the update of the residual variance is not positive"
