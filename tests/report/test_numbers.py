@@ -116,5 +116,5 @@ def test_counts_and_lists__read_as_prose():
 
 
 def test_numbers__load_neither_altair_nor_rich():
-    code = "import sys, vcbench.report.numbers; print(sorted({'altair', 'rich', 'jinja2'} & set(sys.modules)))"
+    code = "import sys, vcbench.numbers; print(sorted({'altair', 'rich', 'jinja2'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
