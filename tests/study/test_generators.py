@@ -120,7 +120,7 @@ def test_card__is_drawn_from_its_settings_and_seed() -> None:
 @pytest.mark.parametrize(
     ("name", "settings", "message"),
     [
-        ("one_way", {"n_groups": 1}, "greater than or equal to 2"),
+        ("one_way", {"n_groups": 1}, "one group has no between-group variance"),
         ("one_way", {"icc": 0.5, "sigma2": 1.0}, "say the same thing twice"),
         ("one_way", {"group_size": 1}, "cannot tell the group variance"),
         ("one_way", {"sizes": [5]}, "at least 2 groups"),

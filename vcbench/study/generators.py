@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from vcbench.errors import DataError, did_you_mean
 from vcbench.model.component import Component
@@ -21,7 +21,15 @@ Share = Annotated[float, Field(ge=0, lt=1)]
 Variance = Annotated[float, Field(ge=0)]
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
-Groups = Annotated[int, Field(ge=2)]
+
+
+def _two_groups(n_groups: int) -> int:
+    if n_groups < 2:
+        raise ValueError(f"must be at least 2, not {n_groups}: one group has no between-group variance")
+    return n_groups
+
+
+Groups = Annotated[int, AfterValidator(_two_groups)]
 
 
 class Generator(BaseModel):
