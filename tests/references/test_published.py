@@ -1,7 +1,7 @@
 """Published answers: every fit of the index that vcbench can say gives the re-fitted and the printed numbers.
 
 The index holds, for each fit, a re-fit by lme4 1.1-31 whose optimum was polished by Newton steps (its log-likelihood,
-estimates and standard errors), and the numbers printed by other programs and books, with the tolerance their digits allow.
+estimates and standard errors), and the numbers printed by other programs and books, with the tolerance of their digits.
 """
 
 import math
@@ -33,7 +33,7 @@ def fitted(id: str) -> vc.Fit:
 
 
 def our_name(group: str, *effects: str) -> str:
-    """Our name of a parameter by lme4's group and effects; `g.1`, its second term of a group, is the component g here."""
+    """Our name of a parameter by lme4's group and effects; `g.1`, a group's second term, is of the component g here."""
     if group == "Residual":
         return "residual:var"
     group = re.sub(r"\.1$", "", group)
