@@ -36,12 +36,14 @@ def columns_of(node: Node, known: Container[str]) -> Iterator[str]:
         case Name(name):
             if name in known or name not in _CONSTANTS:
                 yield name
-        case Call(fn, args) if fn in FACTOR_CALLS and fn != "interaction":
-            for arg in args[:1]:  # the rest are levels, labels and contrasts
+        case Call():
+            for arg in _data_arguments(node):
                 yield from columns_of(arg, known)
-        case Call(_, args):
-            for arg in args:
-                yield from columns_of(arg, known)
+
+
+def _data_arguments(call: Call) -> tuple[Node, ...]:
+    """The arguments that are data: of factor(), relevel() and C() the first; the rest are levels and contrasts."""
+    return call.args[:1] if call.fn in FACTOR_CALLS and call.fn != "interaction" else call.args
 
 
 def check_reads(node: Node, known: Container[str]) -> None:
@@ -64,7 +66,7 @@ def check_functions(node: Node) -> None:
             )
             hint = _ELSEWHERE.get(fn) or f"{nearest.strip()} Other columns are computed in the data first."
             raise FormulaError(f"`{deparse(node)}`: a formula has no function `{fn}`. {hint}")
-    for arg in node.args:
+    for arg in _data_arguments(node):
         check_functions(arg)
 
 

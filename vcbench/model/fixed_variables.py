@@ -204,7 +204,10 @@ def _contrasts(node: Node, levels: tuple[str, ...], ordered: bool) -> tuple[np.n
         return polynomial(levels) if ordered else treatment(levels)
     base = _argument(node, "base") if isinstance(node, Call) else None
     if isinstance(chosen, Call):
-        base = _argument(chosen, "base") or base
+        base = _argument(chosen, "base", 1) or base
+        size = _argument(chosen, "n", 0)
+        if isinstance(size, Num) and size.value != len(levels):
+            raise FormulaError(f"`{deparse(node)}`: there are {len(levels)} levels, not {deparse(size)}.")
     name = chosen.fn if isinstance(chosen, Call) else chosen.id if isinstance(chosen, Name) else _text(chosen)
     full = name if name.startswith("contr.") else f"contr.{name}"
     if full not in CONTRAST_CODES:
@@ -212,6 +215,8 @@ def _contrasts(node: Node, levels: tuple[str, ...], ordered: bool) -> tuple[np.n
         raise FormulaError(
             f"`{deparse(node)}`: unknown contrasts `{name}`; choose from {', '.join(CONTRAST_CODES)}.{hint}"
         )
+    if name == full and not isinstance(chosen, Str):
+        levels = tuple(str(i + 1) for i in range(len(levels)))  # R gives the function their number and loses the labels
     if base is None:
         return CONTRAST_CODES[full](levels)
     if full != "contr.treatment" or not isinstance(base, Num) or not 1 <= base.value <= len(levels):

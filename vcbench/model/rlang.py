@@ -67,8 +67,8 @@ _BINARY = {"~": 10, "|": 20, "||": 20, "&": 30, "&&": 30, "==": 50, "!=": 50, "<
 _BINARY |= {"+": 60, "-": 60, "*": 70, "/": 70, ":": 90, "^": 110, "**": 110}
 _SPECIAL, _UNARY, _NOT = 80, 100, 40
 _SPACED = {"~", "|", "||", "&", "&&", "==", "!=", "<", ">", "<=", ">=", "+", "-", "*", "%in%"}
-_RESERVED = {"if", "else", "repeat", "while", "function", "for", "next", "break", "TRUE", "FALSE", "NULL", "Inf", "NaN"}
-_RESERVED |= {"NA", "NA_integer_", "NA_real_", "NA_character_", "NA_complex_", "in"}
+_CONSTANTS = {"TRUE", "FALSE", "NULL", "NA", "Inf", "NaN"}
+_RESERVED = {"if", "else", "repeat", "while", "function", "for", "in", "next", "break", *_CONSTANTS}
 _SYNTACTIC = re.compile(r"(?:[^\W\d_]|\.(?!\d))[\w.]*\Z")
 
 
@@ -242,7 +242,7 @@ def deparse(node: Node) -> str:
             escaped = value.replace("\\", "\\\\").replace('"', '\\"')
             return f'"{escaped}"'
         case Name(name):
-            return name if name in _RESERVED else quote_name(name)
+            return name if name in _CONSTANTS else quote_name(name)
         case Call("(", (inner,)):
             return f"({deparse(inner)})"
         case Call(op, (operand,), ()) if op in ("+", "-", "!", "~"):
