@@ -1,1 +1,65 @@
-"""vcbench: variance components, said once and fitted by every method."""
+"""vcbench: variance components and linear mixed models, said once, fitted by every method, compared honestly.
+
+The names below are the public surface; each is loaded when first used, so that importing vcbench loads neither PyMC
+nor a plot library (nor Numba).
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+_LAZY = {
+    "Model": "vcbench.model.model:Model",
+    "Component": "vcbench.model.component:Component",
+    "covariance": "vcbench.model.covariance",
+    "residual": "vcbench.model.residual",
+    "Fit": "vcbench.fitted:Fit",
+    "fit": "vcbench.fit",
+    "fit_many": "vcbench.fit:fit_many",
+    "compare": "vcbench.fit:compare",
+    "lrt": "vcbench.fit:lrt",
+    "METHODS": "vcbench.methods:METHODS",
+    "Status": "vcbench.status:Status",
+    "VcbenchError": "vcbench.errors:VcbenchError",
+    "errors": "vcbench.errors",
+    "bayes": "vcbench.bayes",
+    "Study": "vcbench.study.study:Study",
+    "measures": "vcbench.study.measures:measures",
+    "load_card": "vcbench.cards:load_card",
+}
+
+__all__ = ["__version__", *_LAZY]
+
+if TYPE_CHECKING:
+    from vcbench import bayes as bayes
+    from vcbench import errors as errors
+    from vcbench import fit as fit
+    from vcbench.cards import load_card as load_card
+    from vcbench.fit import compare as compare
+    from vcbench.fit import fit_many as fit_many
+    from vcbench.fit import lrt as lrt
+    from vcbench.fitted import Fit as Fit
+    from vcbench.methods import METHODS as METHODS
+    from vcbench.model import covariance as covariance
+    from vcbench.model import residual as residual
+    from vcbench.model.component import Component as Component
+    from vcbench.model.model import Model as Model
+    from vcbench.status import Status as Status
+    from vcbench.study.measures import measures as measures
+    from vcbench.study.study import Study as Study
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module 'vcbench' has no attribute {name!r}")
+    module, _, attribute = _LAZY[name].partition(":")
+    value = import_module(module)
+    if attribute:
+        value = getattr(value, attribute)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

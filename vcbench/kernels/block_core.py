@@ -141,7 +141,24 @@ def evaluate_blocks(
         if r == 1:
             v = R[i, 0, 0] * R[i, 0, 0] * Omega[0, 0] + sigma2
             if not v > 0.0:
-                return False, -np.inf, gamma, A, score_gamma, score, expected, average, F, Wty, XtW, S, f, E0, logdet_post, yty
+                return (
+                    False,
+                    -np.inf,
+                    gamma,
+                    A,
+                    score_gamma,
+                    score,
+                    expected,
+                    average,
+                    F,
+                    Wty,
+                    XtW,
+                    S,
+                    f,
+                    E0,
+                    logdet_post,
+                    yty,
+                )
             logdet += math.log(v)
             li = 1.0 / math.sqrt(v)
             Linv[i, 0, 0] = li
@@ -164,7 +181,24 @@ def evaluate_blocks(
                     W[a, b] = s
                 W[a, a] += sigma2
             if not cholesky_in_place(W):
-                return False, -np.inf, gamma, A, score_gamma, score, expected, average, F, Wty, XtW, S, f, E0, logdet_post, yty
+                return (
+                    False,
+                    -np.inf,
+                    gamma,
+                    A,
+                    score_gamma,
+                    score,
+                    expected,
+                    average,
+                    F,
+                    Wty,
+                    XtW,
+                    S,
+                    f,
+                    E0,
+                    logdet_post,
+                    yty,
+                )
             for a in range(r):
                 logdet += 2.0 * math.log(W[a, a])
             invert_lower(W, Linv[i])

@@ -1,7 +1,7 @@
 """The reduced form shared by `grouped` and `spectral`: constant size per block, exact, and all that a twin needs.
 
-`grouped`: block i is a level; A_i = Q_i R_i (thin QR). `spectral`: block i is an eigenvector u_i of K (or a left singular
-vector of Z), r = 1, R_i = √d_i. In both, the rows rotated by Q_i see the random effects and the rest do not.
+`grouped`: block i is a level; A_i = Q_i R_i (thin QR). `spectral`: block i is an eigenvector u_i of K (or a left
+singular vector of Z), r = 1, R_i = √d_i. In both, the rows rotated by Q_i see the random effects and the rest do not.
 """
 
 from dataclasses import dataclass, field, replace
@@ -57,9 +57,17 @@ class Layout:
         scale = [y_scale**2 / (s[a] * s[b]) for a, b in zip(pa, pb, strict=True)] + [y_scale**2]
         i64 = lambda x: np.asarray(x, np.int64)  # noqa: E731
         return cls(
-            i64(pa), i64(pb), i64(fa), i64(fb), i64(fc), i64(ptr), i64(effects),
-            np.asarray(q, float), np.asarray(scale, float), model.n_obs,
-        )  # fmt: skip
+            i64(pa),
+            i64(pb),
+            i64(fa),
+            i64(fb),
+            i64(fc),
+            i64(ptr),
+            i64(effects),
+            np.asarray(q, float),
+            np.asarray(scale, float),
+            model.n_obs,
+        )
 
     def with_scale(self, y_scale_ratio: float) -> "Layout":
         """The same layout for a response `y_scale_ratio` times as large."""
@@ -149,9 +157,9 @@ def grouped(model: Model) -> Blocks:
     """Blocks of a model whose components all share one grouping factor. Raises ModelError otherwise."""
     codes = shared_groups(model)
     if codes is None:
-        raise ModelError("kernel `grouped` needs components that all share one grouping factor. Use `kernel=\"dense\"`.")
-    A = np.column_stack([c.Z for c in model.components])
-    n, r = A.shape
+        raise ModelError('kernel `grouped` needs components that all share one grouping factor. Use `kernel="dense"`.')
+    A = np.column_stack([np.asarray(c.Z) for c in model.components])
+    r = A.shape[1]
     B = int(codes.max()) + 1
     order = np.argsort(codes, kind="stable")
     size = np.bincount(codes, minlength=B)
@@ -210,9 +218,20 @@ def _finish(model: Model, R: np.ndarray, stacks: list, B: int, r: int, n_levels:
     TX = np.ascontiguousarray(s[keep, None] * vt[keep])
     y = model.y if model.offset is None else model.y - model.offset
     empty = Blocks(
-        np.ascontiguousarray(R), np.ascontiguousarray(X), TX, n - B * r, n, n_levels, basis, rotation,
-        np.zeros((B, r)), np.zeros(len(TX)), 0.0, np.zeros(model.n_fixed), 1.0,
-    )  # fmt: skip
+        np.ascontiguousarray(R),
+        np.ascontiguousarray(X),
+        TX,
+        n - B * r,
+        n,
+        n_levels,
+        basis,
+        rotation,
+        np.zeros((B, r)),
+        np.zeros(len(TX)),
+        0.0,
+        np.zeros(model.n_fixed),
+        1.0,
+    )
     return empty.bind(y)
 
 
@@ -229,7 +248,9 @@ def shared_groups(model: Model) -> np.ndarray | None:
         return None
     first = model.components[0].codes
     assert first is not None
-    return first if all(c.codes is first or np.array_equal(c.codes, first) for c in model.components) else None
+    return (
+        first if all(c.codes is first or np.array_equal(np.asarray(c.codes), first) for c in model.components) else None
+    )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -292,17 +313,72 @@ class BlockKernel:
         )
         reml = criterion == "reml"
         out = evaluate_blocks(
-            b.R, b.X, b.y, b.TX, b.t, b.tau2, b.n_within, b.n_obs, lay.q, theta,
-            np.zeros(b.X.shape[2]) if gamma is None else np.asarray(gamma, float), gamma is None, reml, want,
-            lay.pa, lay.pb, lay.fa, lay.fb, *self.work,
-        )  # fmt: skip
+            b.R,
+            b.X,
+            b.y,
+            b.TX,
+            b.t,
+            b.tau2,
+            b.n_within,
+            b.n_obs,
+            lay.q,
+            theta,
+            np.zeros(b.X.shape[2]) if gamma is None else np.asarray(gamma, float),
+            gamma is None,
+            reml,
+            want,
+            lay.pa,
+            lay.pb,
+            lay.fa,
+            lay.fb,
+            *self.work,
+        )
         return package(out, theta, criterion, want, b.basis, b.beta0, gamma is not None, lay)
+
+    def blup(self, theta: np.ndarray, beta: np.ndarray) -> list[np.ndarray]:
+        """û of each component at (θ, β): (levels, r), or (q,) for Z and (n,) for K; û = G Zᵀ V⁻¹(y − Xβ)."""
+        b, lay = self.blocks, self.layout
+        r = b.R.shape[1]
+        gamma = b.basis.gamma(beta, b.beta0)
+        Omega = np.zeros((r, r))
+        Omega[lay.pa, lay.pb] = Omega[lay.pb, lay.pa] = theta[:-1]
+        W = b.R @ Omega @ b.R.transpose(0, 2, 1) + theta[-1] * np.eye(r)
+        g = np.linalg.solve(W, (b.y - b.X @ gamma)[..., None])  # W⁻¹r̃
+        h = (b.R.transpose(0, 2, 1) @ g)[..., 0] @ Omega  # Ω RᵀW⁻¹r̃
+        if self.name == "grouped":
+            ends = np.cumsum([c.n_effects for c in self.model.components])[:-1]
+            return list(np.split(h, ends, axis=1))
+        (c,) = self.model.components
+        _, _, vectors = b.rotation.stacks[0]
+        if c.K_values is not None and c.Z is None:
+            return [vectors @ (b.R[:, 0, 0] * h[:, 0])]
+        (Z,) = c.factors()
+        w = Z.T @ (vectors @ g[:, 0, 0]) * theta[0]  # σ²Zᵀ V⁻¹r: Z lies in the span of the blocks
+        if c.K_values is not None:
+            keep = c.K_values > 0
+            w = c.K_vectors[:, keep] @ (np.sqrt(c.K_values[keep]) * w)  # type: ignore[index]
+        return [w if not c.is_grouped else w[:, None]]
 
     @property
     def answers(self) -> tuple:
         """What `solvers.run.climb` is compiled over."""
         b, lay = self.blocks, self.layout
-        return (b.R, b.X, b.y, b.TX, b.t, b.tau2, b.n_within, b.n_obs, lay.q, lay.pa, lay.pb, lay.fa, lay.fb, *self.work)
+        return (
+            b.R,
+            b.X,
+            b.y,
+            b.TX,
+            b.t,
+            b.tau2,
+            b.n_within,
+            b.n_obs,
+            lay.q,
+            lay.pa,
+            lay.pb,
+            lay.fa,
+            lay.fb,
+            *self.work,
+        )
 
 
 def package(out, theta, criterion, want, basis, beta0, given, lay) -> Evaluation:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from vcbench.errors import ModelError, did_you_mean
-from vcbench.kernels.blocks import Blocks, BlockKernel, shared_groups
+from vcbench.kernels.blocks import BlockKernel, Blocks, shared_groups
 from vcbench.kernels.dense import DenseKernel
 from vcbench.model.model import Model
 
@@ -22,9 +22,15 @@ def choose(model: Model) -> tuple[str, str]:
         return "dense", "the model has no random component"
     if shared_groups(model) is not None:
         names = {c.name for c in model.components}
-        return "grouped", f"all random effects belong to one grouping factor ({', '.join(sorted(names))}): V is block diagonal"
+        return (
+            "grouped",
+            f"all random effects belong to one grouping factor ({', '.join(sorted(names))}): V is block diagonal",
+        )
     if len(model.components) == 1 and model.components[0].n_effects == 1:
-        return "spectral", "one variance multiplies one known matrix: an eigendecomposition, done once, makes V diagonal"
+        return (
+            "spectral",
+            "one variance multiplies one known matrix: an eigendecomposition, done once, makes V diagonal",
+        )
     return "dense", "several grouping factors or matrices: V is factorised as a whole, O(n³) an iteration"
 
 
@@ -37,8 +43,10 @@ def build(model: Model, kernel: str = "auto") -> "Kernel":
     if kernel == "auto":
         kernel = choose(model)[0]
     if kernel not in KERNELS:
-        raise ModelError(f"unknown kernel `{kernel}`. Choose from auto, {', '.join(KERNELS)}.{did_you_mean(kernel, KERNELS)}")
-    built = model.design.kernels.get(kernel)
+        raise ModelError(
+            f"unknown kernel `{kernel}`. Choose from auto, {', '.join(KERNELS)}.{did_you_mean(kernel, KERNELS)}"
+        )
+    built: Kernel | None = model.design.kernels.get(kernel)
     if built is None:
         built = DenseKernel.build(model) if kernel == "dense" else BlockKernel.build(model, kernel)
         _check_identified(built)
@@ -70,7 +78,8 @@ def _check_identified(kernel: "Kernel") -> None:
         weight = np.abs(vectors[:, 0])
         names = [model.theta_names[j] for j in np.flatnonzero(weight > 0.1 * weight.max())]
         raise ModelError(
-            f"the parameters {', '.join(f'`{a}`' for a in names)} cannot be told apart by these data: their parts of V are "
+            f"the parameters {', '.join(f'`{a}`' for a in names)} cannot be told apart by these data: their "
+            f"parts of V are "
             "linearly dependent. Leave a component out, or collect observations that separate them."
         )
 
@@ -79,9 +88,20 @@ def explain(model: Model) -> str:
     """Kernel, reason, sizes and the cost of one iteration, in words."""
     name, why = choose(model)
     n, d = model.n_obs, model.n_fixed
-    lines = [f"kernel `{name}`: {why}.", f"n = {n} observations, d = {d} fixed effects, {model.n_theta} variance parameters."]
+    lines = [
+        f"kernel `{name}`: {why}.",
+        f"n = {n} observations, d = {d} fixed effects, {model.n_theta} variance parameters.",
+    ]
     for c in model.components:
-        kind = f"{len(c.levels)} levels" if c.is_grouped else (f"K {c.K.shape[0]} × {c.K.shape[0]}" if c.K is not None else f"Z {c.Z.shape[0]} × {c.Z.shape[1]}")  # type: ignore[union-attr]
+        kind = (
+            f"{len(c.levels)} levels"
+            if c.is_grouped
+            else (
+                f"K {c.K.shape[0]} × {c.K.shape[0]}"
+                if c.K is not None
+                else f"Z {np.asarray(c.Z).shape[0]} × {np.asarray(c.Z).shape[1]}"
+            )
+        )  # type: ignore[union-attr]
         lines.append(f"  {c.name}: {kind}, {c.n_effects} effect(s), Ω {c.cov.kind}, EM divisor q = {c.n_levels}.")  # type: ignore[union-attr]
         if c.n_clipped:
             lines.append(f"    {c.n_clipped} eigenvalue(s) of K slightly below 0 were set to 0.")

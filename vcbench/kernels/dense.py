@@ -113,9 +113,31 @@ class DenseKernel:
         if "moments" in need:
             moments = self._moments(theta, r, A_factor, reml)
         return Evaluation(
-            theta, criterion, float(loglik), gamma, self.basis.beta(gamma, self.beta0), A, score_gamma, score, expected,
-            average, moments,
-        )  # fmt: skip
+            theta,
+            criterion,
+            float(loglik),
+            gamma,
+            self.basis.beta(gamma, self.beta0),
+            A,
+            score_gamma,
+            score,
+            expected,
+            average,
+            moments,
+        )
+
+    def blup(self, theta: np.ndarray, beta: np.ndarray) -> list[np.ndarray]:
+        """û of each component at (θ, β): (levels, r), or (q,) for Z and (n,) for K; û = G Zᵀ V⁻¹(y − Xβ)."""
+        r = self.y - self.basis.Q @ self.basis.gamma(beta, self.beta0)
+        g = np.linalg.solve(np.tensordot(theta, self.V, axes=1), r)
+        out = []
+        for k, (c, Omega) in enumerate(zip(self.model.components, self.model.Omegas(theta), strict=True)):
+            h = np.column_stack([self.factors[a].T @ g for a in np.flatnonzero(self.component == k)]) @ Omega
+            if c.K_values is not None:
+                keep = c.K_values > 0
+                h = c.K_vectors[:, keep] @ (np.sqrt(c.K_values[keep])[:, None] * h)  # type: ignore[index]
+            out.append(h if c.is_grouped or not c.is_plain else h[:, 0])
+        return out
 
     def _moments(self, theta: np.ndarray, r: np.ndarray, A_factor, reml: bool) -> Moments:
         """E-step by the joint precision of (γ, w), u = Λw: [QᵀQ/σ², QᵀZΛ/σ²; ·, I + ΛᵀZᵀZΛ/σ²] (γ under REML only)."""

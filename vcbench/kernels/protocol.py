@@ -1,7 +1,7 @@
 """What a kernel answers: the same questions for every structure, only those that were asked."""
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -104,8 +104,34 @@ class Evaluation:
 class Kernel(Protocol):
     """One structure's way of computing ℓ and what follows from it."""
 
-    name: str
-    model: Model
+    @property
+    def name(self) -> str:
+        """Its name in `choose.KERNELS`."""
+        ...
+
+    @property
+    def model(self) -> Model:
+        """The model whose y is bound."""
+        ...
+
+    @property
+    def layout(self) -> Any:
+        """How θ sits in Ω: `blocks.Layout`."""
+        ...
+
+    @property
+    def basis(self) -> Basis:
+        """The orthonormal basis of X."""
+        ...
+
+    @property
+    def beta0(self) -> np.ndarray:
+        """β_OLS, where γ = 0."""
+        ...
+
+    def blup(self, theta: np.ndarray, beta: np.ndarray) -> list[np.ndarray]:
+        """û of each component."""
+        ...
 
     def bind(self, y: np.ndarray) -> "Kernel":
         """The same design with another response (n,)."""

@@ -19,7 +19,8 @@ class Component:
 
     | given | meaning |
     | --- | --- |
-    | `Z` (n, r) and `group` (n,) | rows A_i of each level; b_i ~ N(0, Ω) independently per level, Ω (r, r) by `cov` (default `un()`) |
+    | `Z` (n, r) and `group` (n,) | rows A_i of each level; b_i ~ N(0, Ω) independently per level, Ω (r, r) by `cov`
+    (default `un()`) |
     | `Z` (n, q) | u ~ N(0, σ² I_q), V_k = σ² Z Zᵀ; with `cov=diag()` or `un()` Ω is (q, q) over the columns |
     | `K` (n, n) | a known relationship matrix: V_k = σ² K |
     | `Z` (n, m) and `K` (m, m) | V_k = σ² Z K Zᵀ, Z an incidence matrix |
@@ -73,7 +74,9 @@ class Component:
             raise ModelError(f"component `{self.name}`: `group` goes with `Z` (n, r), and not with `K`.")
         codes, levels = factorize(self.group, self.name)
         if len(codes) != len(self.Z):
-            raise ModelError(f"component `{self.name}`: `group` has {len(codes)} values but `Z` has {len(self.Z)} rows.")
+            raise ModelError(
+                f"component `{self.name}`: `group` has {len(codes)} values but `Z` has {len(self.Z)} rows."
+            )
         r = self.Z.shape[1]
         put("codes", codes)
         put("levels", levels)
@@ -105,7 +108,9 @@ class Component:
         if self.Z is not None and self.Z.shape[1] != len(K):
             raise ModelError(f"component `{self.name}`: Z has {self.Z.shape[1]} columns but K is {K.shape}.")
         if self.cov is not None and self.cov.kind != "scalar":
-            raise ModelError(f"component `{self.name}`: a known K takes one variance (`scalar()`), not `{self.cov.kind}`.")
+            raise ModelError(
+                f"component `{self.name}`: a known K takes one variance (`scalar()`), not `{self.cov.kind}`."
+            )
         if not np.isfinite(K).all():
             bad = np.argwhere(~np.isfinite(K))[0]
             raise DataError(f"`K` of component `{self.name}` is {K[tuple(bad)]} at [{bad[0]}, {bad[1]}].")
@@ -113,14 +118,16 @@ class Component:
         if asymmetry > ASYMMETRY * size:
             i, j = np.unravel_index(np.abs(K - K.T).argmax(), K.shape)
             raise ModelError(
-                f"`K` of component `{self.name}` is not symmetric: K[{i}, {j}] = {K[i, j]:g} but K[{j}, {i}] = {K[j, i]:g}. "
+                f"`K` of component `{self.name}` is not symmetric: K[{i}, {j}] = {K[i, j]:g} but K[{j}, {i}] = "
+                f"{K[j, i]:g}. "
                 "Pass (K + K.T) / 2 if that is what you mean."
             )
         K = (K + K.T) / 2
         values, vectors = np.linalg.eigh(K)
         if values[-1] <= 0 or values[0] < -NEGATIVE * values[-1]:
             raise ModelError(
-                f"`K` of component `{self.name}` is not positive semi-definite: its eigenvalues run from {values[0]:.6g} to "
+                f"`K` of component `{self.name}` is not positive semi-definite: its eigenvalues run from "
+                f"{values[0]:.6g} to "
                 f"{values[-1]:.6g}. A relationship matrix has none below 0; check how it was made."
             )
         put("n_clipped", int((values < 0).sum()))
@@ -182,7 +189,8 @@ class Component:
     def factors(self) -> list[np.ndarray]:
         """Z^(a) (n, N) for each effect a: V_k = Σ_ab Ω_ab Z^(a) Z^(b)ᵀ. Dense; what the oracle computes with."""
         if self.is_grouped:
-            assert self.codes is not None and self.Z is not None
+            assert self.codes is not None
+            assert self.Z is not None
             incidence = np.zeros((len(self.codes), len(self.levels)))
             incidence[np.arange(len(self.codes)), self.codes] = 1.0
             return [incidence * self.Z[:, [a]] for a in range(self.n_effects)]

@@ -9,10 +9,12 @@ import numpy as np
 
 from vcbench.errors import DataError, ModelError, did_you_mean
 from vcbench.model.component import Component
-from vcbench.model.covariance import Covariance, blocks
+from vcbench.model.covariance import Covariance, blocks, diag, scalar, un
 from vcbench.model.residual import Residual, iid
 
-RANK_TOLERANCE = 1e-7  # relative size of a column's part outside the earlier columns below which it is their combination
+RANK_TOLERANCE = (
+    1e-7  # relative size of a column's part outside the earlier columns below which it is their combination
+)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -23,8 +25,8 @@ class Model:
     θ is in natural units (variances and covariances), components in order, residual last: `theta_names`.
 
     Raises DataError for y that is not finite or constant; ModelError for shapes that disagree, duplicated names,
-    rank-deficient X under `rank="error"` (the default `"drop"` drops later columns with one warning that names them), and
-    grouping factors with as many levels as observations.
+    rank-deficient X under `rank="error"` (the default `"drop"` drops later columns with one warning that names
+    them), and grouping factors with as many levels as observations.
     """
 
     y: np.ndarray
@@ -60,7 +62,10 @@ class Model:
             raise ModelError(f"X has {X.shape[1]} columns but {len(names)} names.")
         X, names, dropped = full_rank(X, names, self.rank)
         if X.shape[1] >= n:
-            raise ModelError(f"X has {X.shape[1]} independent columns for {n} observations: nothing is left to estimate variances from.")
+            raise ModelError(
+                f"X has {X.shape[1]} independent columns for {n} observations: nothing is left to estimate "
+                f"variances from."
+            )
         put("X", X)
         put("X_names", tuple(names))
         put("dropped_columns", tuple(self.dropped_columns) + tuple(dropped))
@@ -94,7 +99,8 @@ class Model:
             identity = c.is_plain and c.K is None and _is_identity(c.Z)
             if (per_row or identity) and self.residual.kind == "iid":  # type: ignore[union-attr]
                 raise ModelError(
-                    f"component `{c.name}` has {c.n_levels} levels for {n} observations: its variance cannot be told from the "
+                    f"component `{c.name}` has {c.n_levels} levels for {n} observations: its variance cannot be "
+                    f"told from the "
                     "residual's. Group the observations, or leave the component out."
                 )
         names = self.theta_names
@@ -127,7 +133,9 @@ class Model:
         groups = [t.group for t in parsed.random]
         for key in cov:
             if key not in groups:
-                raise ModelError(f"`cov` names `{key}`, which is no grouping factor of `{formula}`.{did_you_mean(key, groups)}")
+                raise ModelError(
+                    f"`cov` names `{key}`, which is no grouping factor of `{formula}`.{did_you_mean(key, groups)}"
+                )
         components = []
         for t in parsed.random:
             levels = np.asarray(t.levels, dtype=object)
@@ -136,7 +144,7 @@ class Model:
                 name=t.group,
                 group=_Coded(t.codes, levels),
                 columns=t.effects,
-                cov=cov.get(t.group) or blocks(t.blocks),
+                cov=cov.get(t.group) or _structure(t.blocks),
             )
             components.append(component)
         return cls(
@@ -153,6 +161,10 @@ class Model:
             dropped_columns=parsed.dropped_columns,
             parsed=parsed,
         )
+
+    def __repr__(self) -> str:
+        parts = ", ".join(c.name for c in self.components) or "no random component"
+        return f"Model({self.formula or 'from arrays'}: n = {self.n_obs}, d = {self.n_fixed}, components {parts})"
 
     @property
     def n_obs(self) -> int:
@@ -203,6 +215,13 @@ class Model:
         return explain(self)
 
 
+def _structure(partition: tuple[tuple[int, ...], ...]) -> Covariance:
+    """The named structure of a formula's blocks of correlated effects."""
+    if len(partition) == 1:
+        return un() if len(partition[0]) > 1 else scalar()
+    return diag() if all(len(block) == 1 for block in partition) else blocks(partition)
+
+
 class Design:
     """Kernels already built on a design, by name: shared by all models that differ in y only."""
 
@@ -233,14 +252,16 @@ def as_response(y: Any) -> np.ndarray:
         raise DataError(f"y has shape {y.shape}; it must be a vector of at least 2 values.")
     if not np.isfinite(y).all():
         bad = np.flatnonzero(~np.isfinite(y))
-        raise DataError(f"y is {y[bad[0]]} in row {bad[0]} ({len(bad)} values are not finite). Remove or impute such rows.")
+        raise DataError(
+            f"y is {y[bad[0]]} in row {bad[0]} ({len(bad)} values are not finite). Remove or impute such rows."
+        )
     if np.ptp(y) == 0:
         raise DataError(f"y is constant ({y[0]:g} in all {len(y)} rows): there is no variance to take apart.")
     return np.ascontiguousarray(y)
 
 
 def full_rank(X: np.ndarray, names: list[str], rank: str) -> tuple[np.ndarray, list[str], list[str]]:
-    """X without the columns that are combinations of earlier ones; one warning names them (`rank="error"`: ModelError)."""
+    """X without the columns that are combinations of earlier ones; one warning names them, or an error."""
     scale = np.linalg.norm(X, axis=0)
     if (scale == 0).any():
         scale = np.where(scale == 0, 1.0, scale)

@@ -13,7 +13,7 @@ import math
 import numpy as np
 from numba import njit
 
-from vcbench.kernels.block_core import cholesky_in_place, invert_lower
+from vcbench.kernels.block_core import cholesky_in_place
 
 EM_RATE = 1e-3  # relative EM step below which a falling variance is tried at 0 (MATH §3)
 SHRINK = 0.9  # a step may take at most this share of an eigenvalue before it is bent (never negative)
@@ -95,7 +95,7 @@ def full_ranks(ptr):
 @njit(cache=True)
 def on_boundary(rank, ptr):
     """True if some cone is on a face."""
-    for c in range(rank.shape[0]):
+    for c in range(rank.shape[0]):  # noqa: SIM110 - any() over a generator does not compile
         if rank[c] < cone_size(c, ptr):
             return True
     return False
@@ -223,7 +223,7 @@ def decrement(score, info, T):
 
 @njit(cache=True)
 def retract(theta, delta, s, rank, ptr, effects, where):
-    """θ + s·Δ, bent where a cone's eigenvalue would lose more than SHRINK of itself, so that it stays inside its face."""
+    """θ + s·Δ, bent where a cone's eigenvalue would lose more than SHRINK of itself, so that it stays inside."""
     out = theta + s * delta
     for c in range(rank.shape[0]):
         k, rho = cone_size(c, ptr), rank[c]

@@ -3,8 +3,8 @@
     S θ = q,  S_ij = tr(M V_i M V_j),  q_i = yᵀ M V_i M y,  M = I − X(XᵀX)⁻¹Xᵀ
     Cov(θ̂) = S⁻¹ Σ S⁻¹,  Σ_ij = 2 tr(M V_i M V M V_j M V)
 
-It is one REML Fisher step from θ_0 = (0, …, 0, 1), where P = M: θ̂ = θ_0 + I⁻¹·score. Estimates are reported raw: they may be
-negative, and V may not be positive definite.
+It is one REML Fisher step from θ_0 = (0, …, 0, 1), where P = M: θ̂ = θ_0 + I⁻¹·score. Estimates are reported raw:
+they may be negative, and V may not be positive definite.
 """
 
 from typing import Any
@@ -28,7 +28,9 @@ def moment_matrix(kernel: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     size = np.sqrt(np.diag(at.expected))
     if not (size > 0).all() or np.linalg.eigvalsh(at.expected / np.outer(size, size))[0] < SINGULAR:
         weak = kernel.model.theta_names[int(np.argmin(size * kernel.layout.scale))]
-        raise ModelError(f"the moment equations are singular: `{weak}` leaves no trace once X is taken out. Use a likelihood method.")
+        raise ModelError(
+            f"the moment equations are singular: `{weak}` leaves no trace once X is taken out. Use a likelihood method."
+        )
     return theta0, at.expected, at.score
 
 
@@ -90,4 +92,4 @@ def _block_sandwich(kernel: BlockKernel, theta: np.ndarray) -> np.ndarray:
     third = np.einsum("ac,jcd,de,kea->jk", C, inner, C, inner, optimize=True)
     del WY
     Sigma = first + second + second.T + third
-    return (Sigma + Sigma.T)
+    return Sigma + Sigma.T

@@ -1,15 +1,24 @@
 """L-BFGS on the faces of the parameter space: the loop of `run.climb` with a memory.
 
 Coordinates are θ/scale whitened by the expected information at the start (and again on every face that is reached), so
-that the first step is a Fisher step. Two-loop recursion of Nocedal & Wright (2006, algorithm 7.4); pairs with sᵀy ≤ 0 are
-left out; the same guard, bend at the boundary and stop rule as every other method.
+that the first step is a Fisher step. Two-loop recursion of Nocedal & Wright (2006, algorithm 7.4); pairs with sᵀy ≤
+0 are left out; the same guard, bend at the boundary and stop rule as every other method.
 """
 
 from typing import Any
 
 import numpy as np
 
-from vcbench.solvers.geometry import decrement, full_ranks, on_boundary, positions, project, release_direction, retract, tangent
+from vcbench.solvers.geometry import (
+    decrement,
+    full_ranks,
+    on_boundary,
+    positions,
+    project,
+    release_direction,
+    retract,
+    tangent,
+)
 from vcbench.solvers.run import AT_BOUNDARY, CONVERGED, MAX_ITER, NO_ASCENT, ROUNDING, SINGULAR, tick
 
 MEMORY = 10
@@ -38,14 +47,25 @@ def climb_lbfgs(kernel: Any, criterion: str, theta: np.ndarray, tol: float, max_
 
     def done(code):
         return (
-            x, at.gamma, at.loglik + shift, code, n_iter, n_eval, n_check, check_seconds, rank, distance,
+            x,
+            at.gamma,
+            at.loglik + shift,
+            code,
+            n_iter,
+            n_eval,
+            n_check,
+            check_seconds,
+            rank,
+            distance,
             np.array(rows) if rows else np.zeros((0, len(x) + len(at.gamma) + 2)),
-        )  # fmt: skip
+        )
 
     if not np.isfinite(at.loglik):
         return done(SINGULAR)
     record()
-    metric, pairs, T = None, [], None
+    metric: Any = None
+    pairs: list = []
+    T: Any = None
     while True:
         begin = tick()
         fresh = metric is None

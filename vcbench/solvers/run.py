@@ -1,7 +1,7 @@
 """The loop: guard, stop rule, boundary ending and trace, once for all methods.
 
-One definition, two executions: `climb` is plain Python over a kernel's answers (`climb.py_func`, any kernel), and compiled
-by Numba over `Blocks`. `evaluate_state` is the only line that differs between the two.
+One definition, two executions: `climb` is plain Python over a kernel's answers (`climb.py_func`, any kernel), and
+compiled by Numba over `Blocks`. `evaluate_state` is the only line that differs between the two.
 
 Stop rule (MATH §3): √(gᵀI⁻¹g) ≤ tol over the free coordinates, g and I (expected) in the method's own state, (β, θ)
 jointly where the method owns β. Its evaluations are counted and timed apart (`n_check`, `check_seconds`).
@@ -85,7 +85,26 @@ def joint_decrement(score, info, T, score_gamma, A, owns_beta):
 
 @njit(cache=True)
 def climb(
-    data, code, reml, owns_beta, monotone, x, gamma, tol, max_iter, keep, pa, pb, fa, fb, fc, ptr, effects, q, scale, n_obs
+    data,
+    code,
+    reml,
+    owns_beta,
+    monotone,
+    x,
+    gamma,
+    tol,
+    max_iter,
+    keep,
+    pa,
+    pb,
+    fa,
+    fb,
+    fc,
+    ptr,
+    effects,
+    q,
+    scale,
+    n_obs,
 ):
     """Run one method from x = θ/scale (and γ) to its ending.
 
@@ -184,12 +203,16 @@ def climb(
         # --- one step ---
         if second:
             score = out[5] * scale
-            info = out[7] * units if code == AI else (out[6] * units if code == FISHER else (2.0 * out[7] - out[6]) * units)
+            info = (
+                out[7] * units
+                if code == AI
+                else (out[6] * units if code == FISHER else (2.0 * out[7] - out[6]) * units)
+            )
             backup = info if code == AI else out[6] * units
             accepted = False
             ridge = 0.0
             new = out
-            for attempt in range(8):
+            for _ in range(8):
                 delta = second_order_direction(x, score, info, backup, rank, ptr, effects, where, ridge)
                 crosses, trial, new_rank = project(x, delta, rank, ptr, effects, where)
                 if crosses:
@@ -228,15 +251,51 @@ def climb(
                 else:
                     mom = evaluate_state(data, x * scale, gamma, profile, reml, MOMENTS)
                     theta, _ = em_step(
-                        EM, reml, x * scale, rank, ptr, effects, where, q, n_obs, d, fa, fb, fc,
-                        mom[8], mom[9], mom[10], mom[11], mom[15], mom[12], mom[13],
-                    )  # fmt: skip
+                        EM,
+                        reml,
+                        x * scale,
+                        rank,
+                        ptr,
+                        effects,
+                        where,
+                        q,
+                        n_obs,
+                        d,
+                        fa,
+                        fb,
+                        fc,
+                        mom[8],
+                        mom[9],
+                        mom[10],
+                        mom[11],
+                        mom[15],
+                        mom[12],
+                        mom[13],
+                    )
                     trial = theta / scale
             else:
                 theta, new_gamma = em_step(
-                    code, reml, x * scale, rank, ptr, effects, where, q, n_obs, d, fa, fb, fc,
-                    out[8], out[9], out[10], out[11], out[15], out[12], out[13],
-                )  # fmt: skip
+                    code,
+                    reml,
+                    x * scale,
+                    rank,
+                    ptr,
+                    effects,
+                    where,
+                    q,
+                    n_obs,
+                    d,
+                    fa,
+                    fb,
+                    fc,
+                    out[8],
+                    out[9],
+                    out[10],
+                    out[11],
+                    out[15],
+                    out[12],
+                    out[13],
+                )
                 trial = theta / scale
                 if owns_beta:
                     gamma = new_gamma

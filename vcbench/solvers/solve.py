@@ -18,7 +18,8 @@ TOL = 1e-6
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Solution:
-    """Where a solver ended. theta natural; rank: the rank of each cone of Ω, residual last; trace rows (ℓ, θ, γ, seconds)."""
+    """Where a solver ended. theta natural; rank: the rank of each cone of Ω, residual last; trace rows (ℓ, θ, γ,
+    seconds)."""
 
     theta: np.ndarray
     gamma: np.ndarray
@@ -85,9 +86,27 @@ def _run(kernel, solver: Solver, code, criterion, theta, gamma, tol, max_iter, t
     use = isinstance(kernel, BlockKernel) if compiled is None else compiled
     loop, data = (climb, kernel.answers) if use else (climb.py_func, answers(kernel))
     return loop(
-        data, code, criterion == "reml", owns, solver.monotone, theta / lay.scale, gamma, float(tol), int(max_iter), trace,
-        lay.pa, lay.pb, lay.fa, lay.fb, lay.feature_component, lay.cone_ptr, lay.cone_effects, lay.q, lay.scale, lay.n_obs,
-    )  # fmt: skip
+        data,
+        code,
+        criterion == "reml",
+        owns,
+        solver.monotone,
+        theta / lay.scale,
+        gamma,
+        float(tol),
+        int(max_iter),
+        trace,
+        lay.pa,
+        lay.pb,
+        lay.fa,
+        lay.fb,
+        lay.feature_component,
+        lay.cone_ptr,
+        lay.cone_effects,
+        lay.q,
+        lay.scale,
+        lay.n_obs,
+    )
 
 
 def _rescue(kernel, criterion, out, tol, trace, compiled) -> tuple:
@@ -97,7 +116,16 @@ def _rescue(kernel, criterion, out, tol, trace, compiled) -> tuple:
     for name, max_iter in (("lbfgs", 200), ("px-em-full", 500), ("ai", 200)):
         solver = SOLVERS[name]
         new = _run(
-            kernel, solver, solver.code[criterion], criterion, out[0] * lay.scale, out[1], tol, max_iter, trace, compiled
+            kernel,
+            solver,
+            solver.code[criterion],
+            criterion,
+            out[0] * lay.scale,
+            out[1],
+            tol,
+            max_iter,
+            trace,
+            compiled,
         )
         n_iter, n_eval = n_iter + new[4], n_eval + new[5]
         rows.append(new[10][1:])
@@ -115,20 +143,25 @@ def answers(kernel: Any):
     none = np.zeros((0, 0))
 
     def ask(theta, gamma, profile, reml, want):
-        need = [
-            name
-            for bit, name in ((1, "score"), (2, "expected"), (4, "average"), (8, "moments"))
-            if want & bit
-        ]
+        need = [name for bit, name in ((1, "score"), (2, "expected"), (4, "average"), (8, "moments")) if want & bit]
         at = kernel.evaluate(theta, tuple(need), "reml" if reml else "ml", gamma=None if profile else gamma)
         m = at.moments
-        part = (none, zero_d, none, none, zero_d, 0.0, 0.0) if m is None else (m.F, m.Wty, m.XtW, m.S, m.f, m.E0, m.logdet)
+        part = (
+            (none, zero_d, none, none, zero_d, 0.0, 0.0) if m is None else (m.F, m.Wty, m.XtW, m.S, m.f, m.E0, m.logdet)
+        )
         loglik = at.loglik + (0.5 * kernel.basis.logdet if reml else 0.0)
         return (
-            np.isfinite(at.loglik), loglik, at.gamma, at.QtVinvQ, zero_d if at.score_gamma is None else at.score_gamma,
-            zero_p if at.score is None else at.score, zero_pp if at.expected is None else at.expected,
-            zero_pp if at.average is None else at.average, *part, 0.0 if m is None else m.yty,
-        )  # fmt: skip
+            np.isfinite(at.loglik),
+            loglik,
+            at.gamma,
+            at.QtVinvQ,
+            zero_d if at.score_gamma is None else at.score_gamma,
+            zero_p if at.score is None else at.score,
+            zero_pp if at.expected is None else at.expected,
+            zero_pp if at.average is None else at.average,
+            *part,
+            0.0 if m is None else m.yty,
+        )
 
     return ask
 
@@ -140,9 +173,21 @@ def _solution(kernel, solver: Solver, criterion: str, out: tuple, wall: float, c
         ll -= 0.5 * kernel.basis.logdet
         trace[:, 0] -= 0.5 * kernel.basis.logdet
     return Solution(
-        x * kernel.layout.scale, gamma, ll, status, message, n_iter, n_eval, n_check, max(wall - check_seconds, 0.0),
-        max(cpu - check_seconds, 0.0), check_seconds, distance, rank, trace,
-    )  # fmt: skip
+        x * kernel.layout.scale,
+        gamma,
+        ll,
+        status,
+        message,
+        n_iter,
+        n_eval,
+        n_check,
+        max(wall - check_seconds, 0.0),
+        max(cpu - check_seconds, 0.0),
+        check_seconds,
+        distance,
+        rank,
+        trace,
+    )
 
 
 def ending_of(ending: int, distance: float, n_iter: int, solver: Solver) -> tuple[Status, str]:
@@ -153,7 +198,10 @@ def ending_of(ending: int, distance: float, n_iter: int, solver: Solver) -> tupl
         case 1:
             return Status.AT_BOUNDARY, "the maximum lies on the edge of the parameter space"
         case 2:
-            return Status.MAX_ITER, f"stopped at {n_iter} iterations, {distance:.2g} standard errors from a stationary point"
+            return (
+                Status.MAX_ITER,
+                f"stopped at {n_iter} iterations, {distance:.2g} standard errors from a stationary point",
+            )
         case 3:
             return Status.SINGULAR_V, "V(θ) is not positive definite"
         case 4:

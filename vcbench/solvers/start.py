@@ -1,12 +1,15 @@
 """Where to start: strictly inside the parameter space, the same for every method."""
 
+import math
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
+from numba import njit
 
 from vcbench.errors import MethodError, did_you_mean
 from vcbench.kernels.protocol import Kernel
-from vcbench.solvers.geometry import cone_matrix, positions, put_cone
+from vcbench.solvers.geometry import cone_matrix, eigen, positions, put_cone
 
 FLOOR, CEILING = 0.02, 4.0  # eigenvalues of Ω at the start, in units of the OLS residual variance per effect
 
@@ -31,7 +34,10 @@ def starting_theta(kernel: Kernel, start: str | Mapping[str, float] | np.ndarray
             if key in kernel.model.X_names:  # type: ignore[operator]
                 continue
             if key not in names:
-                raise MethodError(f"start names `{key}`, which is no parameter.{did_you_mean(key, names)} Choose from {', '.join(names)}.")
+                raise MethodError(
+                    f"start names `{key}`, which is no parameter.{did_you_mean(key, names)} Choose from "
+                    f"{', '.join(names)}."
+                )
             theta[names.index(key)] = float(value)
     else:
         theta = np.array(start, float)
@@ -56,18 +62,40 @@ def auto_theta(kernel: Kernel) -> np.ndarray:
     if p == 1:
         return theta
     at = kernel.evaluate(theta, need=("score", "expected"), criterion="reml")
-    x = theta / lay.scale
-    S, g = at.expected * np.outer(lay.scale, lay.scale), at.score * lay.scale  # type: ignore[operator]
-    size = np.sqrt(np.maximum(np.diag(S), 1e-300))
-    values, vectors = np.linalg.eigh(S / np.outer(size, size))
-    keep = values > 1e-8 * values[-1]
-    x = x + (vectors[:, keep] @ ((vectors[:, keep].T @ (g / size)) / values[keep])) / size
-    where = positions(lay.pa, lay.pb, len(lay.q))
-    for c in range(len(lay.cone_ptr) - 1):
-        values, vectors = np.linalg.eigh(cone_matrix(x, c, lay.cone_ptr, lay.cone_effects, where))
-        put_cone(x, c, lay.cone_ptr, lay.cone_effects, where, (vectors * np.clip(values, FLOOR, CEILING)) @ vectors.T)
-    x[-1] = np.clip(x[-1], 0.05, 2.0)
+    x = moment_start(
+        at.score * lay.scale, at.expected * np.outer(lay.scale, lay.scale), lay.cone_ptr, lay.cone_effects, _where(lay)
+    )  # type: ignore[operator]
     return x * lay.scale
+
+
+@njit(cache=True)
+def moment_start(score, S, ptr, effects, where):
+    """x = θ/scale from the score and REML information at x_0 = (0, …, 0, 1): the moment step, pulled inside."""
+    p = score.shape[0]
+    size = np.empty(p)
+    for j in range(p):
+        size[j] = math.sqrt(max(S[j, j], 1e-300))
+    values, vectors = np.linalg.eigh(S / np.outer(size, size))
+    x = np.zeros(p)
+    x[p - 1] = 1.0
+    g = score / size
+    for j in range(p):
+        if values[j] > 1e-8 * values[p - 1]:
+            v = np.ascontiguousarray(vectors[:, j])
+            x += (v @ g) / values[j] * v / size
+    for c in range(ptr.shape[0] - 1):
+        e, v = eigen(cone_matrix(x, c, ptr, effects, where))
+        k = e.shape[0]
+        inside = np.zeros((k, k))
+        for j in range(k):
+            inside += min(max(e[j], FLOOR), CEILING) * np.outer(v[:, j], v[:, j])
+        put_cone(x, c, ptr, effects, where, inside)
+    x[p - 1] = min(max(x[p - 1], 0.05), 2.0)
+    return x
+
+
+def _where(lay: Any) -> np.ndarray:
+    return positions(lay.pa, lay.pb, len(lay.q))
 
 
 def _check_inside(kernel: Kernel, theta: np.ndarray) -> None:
@@ -75,10 +103,13 @@ def _check_inside(kernel: Kernel, theta: np.ndarray) -> None:
     if not np.isfinite(theta).all() or theta[-1] <= 0:
         raise MethodError(f"start: `{names[-1]}` is {theta[-1]:g}; it must be positive, and every value finite.")
     lay = kernel.layout  # type: ignore[attr-defined]
-    where = positions(lay.pa, lay.pb, len(lay.q))
+    where = _where(lay)
     for c in range(len(lay.cone_ptr) - 1):
         Omega = cone_matrix(theta / lay.scale, c, lay.cone_ptr, lay.cone_effects, where)
         if np.linalg.eigvalsh(Omega)[0] <= 0:
             effects = lay.cone_effects[lay.cone_ptr[c] : lay.cone_ptr[c + 1]]
             at = [names[j] for j in range(len(lay.pa)) if lay.pa[j] in effects and lay.pb[j] in effects]
-            raise MethodError(f"start is not strictly inside the parameter space: Ω of {', '.join(f'`{a}`' for a in at)} must be positive definite.")
+            raise MethodError(
+                f"start is not strictly inside the parameter space: Ω of {', '.join(f'`{a}`' for a in at)} must "
+                f"be positive definite."
+            )

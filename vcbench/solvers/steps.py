@@ -1,4 +1,5 @@
-"""The arrows θ → θ′, compiled: one EM map with the parameter expansions as choices, one scored step for every information.
+"""The arrows θ → θ′, compiled: one EM map with the parameter expansions as choices, one scored step for every
+information.
 
 Everything that MATH §3 calls an EM of the expected complete data is `em_step`: the moments of the E-step (see
 `kernels.protocol.Moments`), an expansion basis T and a rule for σ². α = α_0 + Tδ multiplies the features W;
@@ -21,7 +22,6 @@ from vcbench.solvers.geometry import (
     scaled_solve,
     tangent,
 )
-
 
 
 @njit(cache=True)
@@ -88,7 +88,8 @@ def expansion(code, theta, rank, ptr, effects, where, fa, fb, fc):
 def em_step(code, reml, theta, rank, ptr, effects, where, q, n_obs, n_fixed, fa, fb, fc, F, Wty, XtW, S, yty, f, E0):
     """(θ′, γ′): one M-step from the moments at (γ, θ) (ML) or at θ (REML).
 
-    ML:   [I, XᵀWT; ·, TᵀFT] (γ, δ) = normal equations of y on [X, WT]; px-em alone takes δ at the old γ, as its sources.
+    ML:   [I, XᵀWT; ·, TᵀFT] (γ, δ) = normal equations of y on [X, WT]; px-em alone takes δ at the old γ, as its
+    sources.
           σ² = (‖y − Xγ‖² − 2αᵀE[W]ᵀ(y − Xγ) + αᵀFα)/n at the new γ
     REML: TᵀFT δ = Tᵀ(f − Fα_0),  σ² = (E0 − 2fᵀα + αᵀFα)/n
     Ω_k = α_k (S_k/q_k) α_kᵀ.  SIMPLIFIED: σ² = yᵀ(y − Xγ′ − Zμ)/n.  HENDERSON: σ² = yᵀ(y − Xγ̂ − Zû)/(n − d).
@@ -152,8 +153,8 @@ def score_step(theta, score, q, n_obs, ptr, effects, where):
 def second_order_direction(theta, score, info, backup, rank, ptr, effects, where, ridge):
     """Δ = T H⁻¹Tᵀ score on the face of θ, H = Tᵀ(info)T + the face's curvature.
 
-    `backup` (the expected information, or info itself) is added with growing weight while H is not positive definite, and
-    with weight `ridge` where a step along H did not ascend.
+    `backup` (the expected information, or info itself) is added with growing weight while H is not positive
+    definite, and with weight `ridge` where a step along H did not ascend.
     """
     T = tangent(theta, rank, ptr, effects, where)
     m = T.shape[1]

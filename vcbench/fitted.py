@@ -1,0 +1,544 @@
+"""A fit: what a method found, and what may be said of it. Series and frames are made when asked for."""
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from vcbench.errors import DataError, MethodError, ModelError, did_you_mean
+from vcbench.model.model import Model
+from vcbench.status import Status
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SCHEMA = "vcbench/fit/1"
+CODES = {
+    Status.CONVERGED: "VC-CONVERGED",
+    Status.AT_BOUNDARY: "VC-BOUNDARY",
+    Status.MAX_ITER: "VC-MAX-ITER",
+    Status.SINGULAR_V: "VC-SINGULAR-V",
+    Status.FAILED: "VC-FAILED",
+    Status.TIMEOUT: "VC-TIMEOUT",
+    Status.SKIPPED: "VC-SKIPPED",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What a result must know of its model when the data are gone."""
+
+    formula: str | None
+    n_obs: int
+    n_dropped: int
+    beta_names: tuple[str, ...]
+    theta_names: tuple[str, ...]
+    is_variance: tuple[bool, ...]
+    groups: tuple[tuple[str, str], ...]  # component, what it is
+
+    @classmethod
+    def of(cls, model: Model) -> "Facts":
+        """The facts of a model."""
+        variance = [a == b for c in model.components for a, b in c.index] + [True]
+        groups = []
+        for c in model.components:
+            if c.is_grouped:
+                what = f"{len(c.levels)} levels"
+            elif c.K is not None:
+                what = f"K, {c.K.shape[0]} × {c.K.shape[0]}, rank {c.n_levels}"
+            else:
+                what = f"Z, {c.Z.shape[1]} columns"  # type: ignore[union-attr]
+            groups.append((c.name, what))
+        return cls(
+            model.formula,
+            model.n_obs,
+            model.n_dropped,
+            tuple(model.X_names),
+            model.theta_names,
+            tuple(variance),  # type: ignore[arg-type]
+            tuple(groups),
+        )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Fit:
+    """The result of one method on one model.
+
+    theta: variance parameters in natural units, residual last; beta: fixed effects in the order of X's columns, at the
+    method's own last step. loglik: ℓ_ML(β, θ) or ℓ_REML(θ) with all constants, by `criterion`; ℓ_REML for moments
+    ("none";
+    NaN where V is not positive definite). status: how it ended; code: the same for `vcbench explain`. n_iter steps,
+    n_eval evaluations of its own; the stop rule's evaluations are counted in n_check and timed in check_seconds, not in
+    seconds.
+    """
+
+    model: Model | None
+    facts: Facts
+    method: str
+    criterion: str
+    theta_values: np.ndarray
+    beta_values: np.ndarray
+    loglik: float
+    status: Status
+    message: str = ""
+    n_iter: int = 0
+    n_eval: int = 0
+    n_check: int = 0
+    seconds: float = math.nan
+    cpu_seconds: float = math.nan
+    check_seconds: float = 0.0
+    kernel: str = ""
+    rank: np.ndarray | None = None
+    trace_rows: np.ndarray | None = field(default=None, repr=False)
+    limits: Mapping[str, np.ndarray] | None = field(default=None, repr=False)
+    extra: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    cache: dict[str, Any] = field(default_factory=dict, repr=False)
+
+    # --- estimates ---
+    @property
+    def code(self) -> str:
+        """The ending's code, for `vcbench explain`."""
+        return CODES[self.status]
+
+    @property
+    def beta(self) -> "pd.Series":
+        """Fixed effects (d,), named."""
+        import pandas as pd
+
+        return pd.Series(self.beta_values, index=list(self.facts.beta_names), name="beta")
+
+    @property
+    def theta(self) -> "pd.Series":
+        """Variance parameters (p,), natural units, named, residual last."""
+        import pandas as pd
+
+        return pd.Series(self.theta_values, index=list(self.facts.theta_names), name="theta")
+
+    def theta_cov(self, cov_type: str | None = None) -> np.ndarray:
+        """Cov(θ̂) (p, p): the inverse observed (default), expected or average information, free parameters only;
+        sandwich for moments, posterior covariance for a posterior. NaN for a parameter on the boundary."""
+        key = cov_type or "default"
+        if key not in self.cache:
+            if self.model is None:
+                raise MethodError(
+                    f"this fit was read from JSON and holds its default standard errors only, not `{cov_type}`."
+                )
+            from vcbench.inference.standard_errors import theta_covariance
+            from vcbench.kernels import build
+
+            if self.method == "moments" or self.limits is not None or not self.is_estimate:
+                p = len(self.theta_values)
+                self.cache[key] = self.cache.get("default", np.full((p, p), np.nan))
+            else:
+                criterion = "reml" if self.criterion == "none" else self.criterion
+                kernel = build(self.model, self.kernel)
+                rank = self.rank
+                assert rank is not None
+                cov, used = theta_covariance(kernel, self.theta_values, criterion, rank, cov_type or "observed")
+                self.cache[key] = cov
+                self.cache[f"{key}:used"] = used
+        return self.cache[key]
+
+    @property
+    def is_estimate(self) -> bool:
+        """True where θ is finite and V(θ) was positive definite."""
+        return bool(np.isfinite(self.theta_values).all() and self.rank is not None and np.isfinite(self.loglik))
+
+    @property
+    def theta_se(self) -> "pd.Series":
+        """Standard errors of θ̂, natural units; NaN on the boundary."""
+        import pandas as pd
+
+        with np.errstate(invalid="ignore"):
+            return pd.Series(np.sqrt(np.diag(self.theta_cov())), index=list(self.facts.theta_names), name="se")
+
+    def beta_cov(self) -> np.ndarray:
+        """Cov(β̂) = (XᵀV̂⁻¹X)⁻¹ (d, d)."""
+        if "beta" not in self.cache:
+            assert self.model is not None
+            from vcbench.kernels import build
+
+            d = len(self.beta_values)
+            self.cache["beta"] = np.full((d, d), np.nan)
+            if self.is_estimate:
+                kernel = build(self.model, self.kernel)
+                at = kernel.evaluate(self.theta_values, ("loglik",), "ml")
+                if at.QtVinvQ is not None:
+                    Ti = np.linalg.inv(kernel.basis.T)  # type: ignore[attr-defined]
+                    self.cache["beta"] = Ti @ np.linalg.inv(at.QtVinvQ) @ Ti.T
+        return self.cache["beta"]
+
+    @property
+    def beta_se(self) -> "pd.Series":
+        """Standard errors of β̂."""
+        import pandas as pd
+
+        return pd.Series(np.sqrt(np.diag(self.beta_cov())), index=list(self.facts.beta_names), name="se")
+
+    def fixef(self) -> "pd.Series":
+        """β̂, as lme4's `fixef`."""
+        return self.beta
+
+    def _need_model(self, what: str) -> Model:
+        if self.model is None:
+            raise MethodError(f"{what} needs the data; this fit was read from JSON. Fit the model again.")
+        return self.model
+
+    def ranef(self) -> "dict[str, pd.DataFrame]":
+        """BLUPs û = G Zᵀ V⁻¹(y − Xβ̂) by component: one row a level (column of Z, row of K), one column an effect."""
+        import pandas as pd
+
+        from vcbench.kernels import build
+
+        model = self._need_model("ranef()")
+        kernel = build(model, self.kernel or "auto")
+        out = {}
+        for c, u in zip(model.components, kernel.blup(self.theta_values, self.beta_values), strict=True):  # type: ignore[attr-defined]
+            index = list(c.levels) if c.is_grouped else list(range(len(u)))
+            out[c.name] = pd.DataFrame(u.reshape(len(index), -1), index=index, columns=list(c.effects))
+        return out
+
+    def predict(self, new: Any = None, *, random: bool = True) -> np.ndarray:
+        """Xβ̂ + Zû (+ offset) at the data, or at new rows of a model from a formula; `random=False` gives Xβ̂.
+
+        A level that was not in the data gets û = 0, its expectation.
+        """
+        model = self._need_model("predict()")
+        blups = self.ranef() if random else {}
+        if new is None:
+            out = model.X @ self.beta_values + (0.0 if model.offset is None else model.offset)
+            for c in model.components if random else ():
+                u = blups[c.name].to_numpy()
+                if c.is_grouped:
+                    out = out + (c.Z * u[c.codes]).sum(axis=1)
+                elif c.K is not None:
+                    out = out + (u[:, 0] if c.Z is None else c.Z @ u[:, 0])
+                else:
+                    out = out + (c.Z @ u.ravel())
+            return out
+        if model.parsed is None:
+            raise ModelError(
+                "predict(new) needs a model made from a formula; this one was made from arrays. Compute X_new @ "
+                "fit.beta."
+            )
+        X, offset, groups = model.parsed.design(new)
+        kept = [j for j, name in enumerate(model.parsed.X_names) if name in model.X_names]  # type: ignore[operator]
+        out = X[:, kept] @ self.beta_values + (0.0 if offset is None else offset)
+        for name, (A, labels) in groups.items() if random else ():
+            u = blups[name].reindex([str(v) for v in labels]).fillna(0.0).to_numpy()
+            out = out + (A * u).sum(axis=1)
+        return out
+
+    # --- fit statistics ---
+    @property
+    def n_parameters(self) -> int:
+        """m = d + p."""
+        return len(self.beta_values) + len(self.theta_values)
+
+    @property
+    def aic(self) -> float:
+        """−2ℓ + 2m."""
+        return -2.0 * self.loglik + 2.0 * self.n_parameters
+
+    @property
+    def bic(self) -> float:
+        """−2ℓ + m log n (lme4's n)."""
+        return -2.0 * self.loglik + self.n_parameters * math.log(self.facts.n_obs)
+
+    @property
+    def converged(self) -> bool:
+        """True for CONVERGED and AT_BOUNDARY."""
+        return self.status.ok
+
+    # --- tables ---
+    def varcomp(self, scale: str = "var", level: float = 0.95, cov_type: str | None = None) -> "pd.DataFrame":
+        """Variance parameters: component, parameter, estimate, se, lower, upper.
+
+        scale "var": variances and covariances. "sd": standard deviations and correlations. "cor": correlations
+        alone. SEs by the
+        delta method; limits are Wald limits on that scale (a posterior's are its own), absent on the boundary.
+        """
+        import pandas as pd
+        from scipy.special import ndtri
+
+        if scale not in ("var", "sd", "cor"):
+            raise MethodError(f'unknown scale `{scale}`. Choose "var", "sd" or "cor".')
+        cov, theta, names = self.theta_cov(cov_type), self.theta_values, self.facts.theta_names
+        z, rows = float(ndtri(0.5 + level / 2)), []
+        weights = self._weights()
+        from vcbench.inference.derive import derive
+
+        for j, name in enumerate(names):
+            component, _, parameter = name.partition(":") if ":" in name else (name, "", "")
+            component, parameter = _halves(name)
+            if scale == "var":
+                with np.errstate(invalid="ignore"):
+                    estimate, se = float(theta[j]), float(np.sqrt(cov[j, j]))
+            elif self.facts.is_variance[j]:
+                if scale == "cor":
+                    continue
+                parameter = parameter.replace("var", "sd", 1)
+                _, estimate, se = derive(f"sqrt(`{name}`)", theta, cov, weights)
+            else:
+                a, b = parameter[4:-1].split(",") if parameter.count(",") == 1 else self._pair(component, parameter)
+                parameter = f"cor({a},{b})"
+                e = f"`{name}` / sqrt(`{component}:var({a})` * `{component}:var({b})`)"
+                _, estimate, se = derive(e, theta, cov, weights)
+            lower, upper = estimate - z * se, estimate + z * se
+            if self.limits is not None and scale == "var":
+                lower, upper = float(self.limits["theta_lower"][j]), float(self.limits["theta_upper"][j])
+            rows.append((component, parameter, estimate, se, lower, upper))
+        return pd.DataFrame(rows, columns=["component", "parameter", "estimate", "se", "lower", "upper"])
+
+    def _pair(self, component: str, parameter: str) -> tuple[str, str]:
+        """The two effects of a covariance whose names hold commas."""
+        effects = [n.partition(":var(")[2][:-1] for n in self.facts.theta_names if n.startswith(f"{component}:var(")]
+        return next((a, b) for a in effects for b in effects if parameter == f"cov({a},{b})")
+
+    def _weights(self) -> dict[str, np.ndarray]:
+        """Names that `derive` knows: every parameter, a component with one variance by its name, residual, total."""
+        p = len(self.theta_values)
+        unit = np.eye(p)
+        names = dict(zip(self.facts.theta_names, unit, strict=True))
+        names["total"] = np.array(self.facts.is_variance, float)
+        for component, _ in self.facts.groups:
+            own = [j for j, n in enumerate(self.facts.theta_names) if _halves(n)[0] == component]
+            if len(own) == 1:
+                names.setdefault(component, unit[own[0]])
+        names["residual"] = unit[p - 1]
+        return names
+
+    def derive(self, expression: str) -> "pd.Series":
+        """A function of θ with its delta-method SE, e.g. `fit.derive("h2 = animal / total")`: estimate, se, lower,
+        upper.
+
+        Names: parameters (in backquotes: `` `Subject:var(Days)` ``), components with one variance, `residual`,
+        `total` (the sum of the variances).
+        """
+        import pandas as pd
+
+        from vcbench.inference.derive import derive
+
+        name, value, se = derive(expression, self.theta_values, self.theta_cov(), self._weights())
+        return pd.Series(
+            {
+                "estimate": value,
+                "se": se,
+                "lower": value - 1.959963984540054 * se,
+                "upper": value + 1.959963984540054 * se,
+            },
+            name=name,
+        )
+
+    def confint(self, kind: str = "wald", level: float = 0.95) -> "pd.DataFrame":
+        """Intervals of θ and β: lower, upper by parameter name. "wald" on the natural scale, absent on the boundary;
+        "posterior" for a fit by `nuts` or `quadrature`."""
+        import pandas as pd
+        from scipy.special import ndtri
+
+        if kind == "posterior":
+            if self.limits is None:
+                raise MethodError(f'method `{self.method}` gives no posterior. Fit with method="nuts" or "quadrature".')
+            lo = np.concatenate([self.limits["theta_lower"], self.limits["beta_lower"]])
+            hi = np.concatenate([self.limits["theta_upper"], self.limits["beta_upper"]])
+        elif kind == "wald":
+            z = float(ndtri(0.5 + level / 2))
+            mid = np.concatenate([self.theta_values, self.beta_values])
+            se = np.concatenate([self.theta_se.to_numpy(), self.beta_se.to_numpy()])
+            lo, hi = mid - z * se, mid + z * se
+        else:
+            kinds = ("wald", "posterior")
+            raise MethodError(f"unknown interval `{kind}`. Choose from {', '.join(kinds)}.{did_you_mean(kind, kinds)}")
+        return pd.DataFrame({"lower": lo, "upper": hi}, index=[*self.facts.theta_names, *self.facts.beta_names])
+
+    def tidy(self) -> "pd.DataFrame":
+        """All estimates, one row a parameter: kind, parameter, estimate, se, lower, upper."""
+        import pandas as pd
+
+        ci = self.confint("wald" if self.limits is None else "posterior")
+        return pd.DataFrame(
+            {
+                "kind": ["variance"] * len(self.theta_values) + ["fixed"] * len(self.beta_values),
+                "parameter": [*self.facts.theta_names, *self.facts.beta_names],
+                "estimate": np.concatenate([self.theta_values, self.beta_values]),
+                "se": np.concatenate([self.theta_se.to_numpy(), self.beta_se.to_numpy()]),
+                "lower": ci["lower"].to_numpy(),
+                "upper": ci["upper"].to_numpy(),
+            }
+        )
+
+    @property
+    def trace(self) -> "pd.DataFrame":
+        """The path: iteration, loglik, one column a parameter (θ, then β), seconds."""
+        import pandas as pd
+
+        columns = ["loglik", *self.facts.theta_names, *self.facts.beta_names, "seconds"]
+        rows = np.zeros((0, len(columns))) if self.trace_rows is None else self.trace_rows
+        frame = pd.DataFrame(rows, columns=columns)
+        frame.insert(0, "iteration", np.arange(len(rows)))
+        return frame
+
+    # --- text and pictures ---
+    def summary(self) -> str:
+        """The fit on a page of text."""
+        from vcbench.summary import summarise
+
+        return summarise(self)
+
+    def __str__(self) -> str:
+        return self.summary()
+
+    def __repr__(self) -> str:
+        at = ", ".join(f"{n} = {v:.6g}" for n, v in zip(self.facts.theta_names, self.theta_values, strict=True))
+        return f"Fit({self.method}, {self.criterion}, {self.status}, loglik = {self.loglik:.6f}: {at})"
+
+    def explain(self) -> str:
+        """How the fit ended and what to do about it, and which kernel answered."""
+        from vcbench.summary import verdict
+
+        lines = verdict(self)
+        if self.model is not None:
+            lines += ["", self.model.explain()]
+        return "\n".join(lines)
+
+    def plot(self, kind: str = "trace") -> Any:
+        """An Altair chart: "trace" (or "convergence"), ℓ and its distance to the best against iteration."""
+        if kind not in ("trace", "convergence"):
+            raise MethodError(f'unknown plot `{kind}`. Choose "trace".{did_you_mean(kind, ("trace", "convergence"))}')
+        if self.trace_rows is None or not len(self.trace_rows):
+            raise MethodError(
+                f"method `{self.method}` kept no trace: it does not iterate, or `trace=False` was asked for."
+            )
+        from importlib import import_module
+
+        plots = import_module("vcbench.report.plots")  # a lazy door: pictures are loaded when one is drawn
+        return plots.convergence_plot({self.method: self.trace}, criterion=self.criterion)
+
+    def to_markdown(self) -> str:
+        """Both tables as Markdown."""
+        from vcbench.summary import markdown
+
+        return markdown(self)
+
+    def to_latex(self) -> str:
+        """Both tables as LaTeX (booktabs)."""
+        from vcbench.summary import latex
+
+        return latex(self)
+
+    def _repr_html_(self) -> str:
+        from vcbench.summary import html
+
+        return html(self)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything but the data, as plain values; the schema is named in it."""
+        cov, beta_cov = self.theta_cov(), self.beta_cov()
+        facts = self.facts
+        return {
+            "schema": SCHEMA,
+            "method": self.method,
+            "criterion": self.criterion,
+            "kernel": self.kernel,
+            "status": str(self.status),
+            "code": self.code,
+            "message": self.message,
+            "loglik": _plain(self.loglik),
+            "aic": _plain(self.aic),
+            "bic": _plain(self.bic),
+            "n_obs": facts.n_obs,
+            "n_dropped": facts.n_dropped,
+            "formula": facts.formula,
+            "groups": [list(g) for g in facts.groups],
+            "n_iter": self.n_iter,
+            "n_eval": self.n_eval,
+            "n_check": self.n_check,
+            "seconds": _plain(self.seconds),
+            "cpu_seconds": _plain(self.cpu_seconds),
+            "check_seconds": _plain(self.check_seconds),
+            "theta": {n: _plain(v) for n, v in zip(facts.theta_names, self.theta_values, strict=True)},
+            "theta_se": {n: _plain(v) for n, v in zip(facts.theta_names, self.theta_se, strict=True)},
+            "beta": {n: _plain(v) for n, v in zip(facts.beta_names, self.beta_values, strict=True)},
+            "beta_se": {n: _plain(v) for n, v in zip(facts.beta_names, self.beta_se, strict=True)},
+            "is_variance": list(facts.is_variance),
+            "theta_cov": _plain(cov),
+            "beta_cov": _plain(beta_cov),
+            "rank": None if self.rank is None else [int(v) for v in self.rank],
+            "limits": None if self.limits is None else {k: _plain(v) for k, v in self.limits.items()},
+            "extra": {k: _plain(v) for k, v in self.extra.items()},
+            "trace": _plain(np.zeros((0, 0)) if self.trace_rows is None else self.trace_rows),
+        }
+
+    def to_json(self, indent: int | None = None) -> str:
+        """`to_dict` as JSON; numbers round-trip exactly."""
+        return json.dumps(self.to_dict(), indent=indent, ensure_ascii=False)
+
+    @classmethod
+    def from_json(cls, text: str) -> "Fit":
+        """The fit that `to_json` wrote, without its data: all but ranef, predict and other information matrices."""
+        d = json.loads(text)
+        if d.get("schema") != SCHEMA:
+            raise DataError(f"this JSON has schema {d.get('schema')!r}; a fit has {SCHEMA!r}.")
+        facts = Facts(
+            d["formula"],
+            d["n_obs"],
+            d["n_dropped"],
+            tuple(d["beta"]),
+            tuple(d["theta"]),
+            tuple(d["is_variance"]),
+            tuple((a, b) for a, b in d["groups"]),
+        )
+        number = lambda v: math.nan if v is None else v  # noqa: E731
+        array = lambda v: np.array([[number(x) for x in r] if isinstance(r, list) else number(r) for r in v], float)  # noqa: E731
+        width = 2 + len(facts.theta_names) + len(facts.beta_names)
+        return cls(
+            None,
+            facts,
+            d["method"],
+            d["criterion"],
+            array(d["theta"].values()),
+            array(d["beta"].values()),
+            number(d["loglik"]),
+            Status(d["status"]),
+            d["message"],
+            d["n_iter"],
+            d["n_eval"],
+            d["n_check"],
+            number(d["seconds"]),
+            number(d["cpu_seconds"]),
+            number(d["check_seconds"]),
+            d["kernel"],
+            None if d["rank"] is None else np.array(d["rank"]),
+            array(d["trace"]).reshape(-1, width),
+            None if d["limits"] is None else {k: array(v) for k, v in d["limits"].items()},
+            d["extra"],
+            {"default": array(d["theta_cov"]), "beta": array(d["beta_cov"])},
+        )
+
+
+def _halves(name: str) -> tuple[str, str]:
+    """component and parameter of a θ name; the group name itself may hold a colon (`a:b:var(x)`)."""
+    for key in (":var", ":cov"):
+        at = name.rfind(key + "(") if key + "(" in name else (name.rfind(key) if name.endswith(key) else -1)
+        if at >= 0:
+            return name[:at], name[at + 1 :]
+    component, _, parameter = name.rpartition(":")
+    return component, parameter
+
+
+def _plain(value: Any) -> Any:
+    """JSON's own types; NaN and infinities are null."""
+    if isinstance(value, np.ndarray):
+        return [_plain(v) for v in value.tolist()]
+    if isinstance(value, list | tuple):
+        return [_plain(v) for v in value]
+    if isinstance(value, Mapping):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, float | np.floating):
+        return float(value) if math.isfinite(value) else None
+    if isinstance(value, np.integer):
+        return int(value)
+    return value

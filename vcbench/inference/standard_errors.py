@@ -1,0 +1,77 @@
+"""Standard errors of θ̂: an information matrix inverted on the free coordinates.
+
+Cov(θ̂) = T (Tᵀ I T)⁻¹ Tᵀ, T the directions in which θ̂ may move (all of them inside the parameter space; on the edge the
+tangent of the face, so that a variance at 0 has no standard error). I is the observed, expected or average information
+of ℓ with β profiled (ML) or integrated (REML), natural units (MATH §2, 6).
+"""
+
+import math
+from typing import Any
+
+import numpy as np
+from numba import njit
+
+from vcbench.errors import MethodError
+from vcbench.solvers.geometry import face_curvature, positions, solve_spd, tangent
+
+COV_TYPES = ("observed", "expected", "average")
+
+
+def theta_covariance(
+    kernel: Any, theta: np.ndarray, criterion: str, rank: np.ndarray, cov_type: str = "observed"
+) -> tuple[np.ndarray, str]:
+    """(Cov (p, p), the information that was used); rows and columns of parameters on the boundary are NaN.
+
+    Observed information that is not positive definite (it need not be away from a maximum) gives way to the expected.
+    """
+    if cov_type not in COV_TYPES:
+        raise MethodError(f"unknown cov_type `{cov_type}`. Choose from {', '.join(COV_TYPES)}.")
+    need = ("score", "observed") if cov_type == "observed" else ("score", cov_type, "expected")
+    at = kernel.evaluate(theta, need, criterion)
+    lay = kernel.layout
+    units = np.outer(lay.scale, lay.scale)
+    where = positions(lay.pa, lay.pb, len(lay.q))
+    for name in dict.fromkeys((cov_type, "expected")):
+        ok, cov = free_covariance(
+            theta / lay.scale,
+            at.score * lay.scale,
+            getattr(at, name) * units,
+            rank,
+            lay.cone_ptr,
+            lay.cone_effects,
+            where,
+        )
+        if ok:
+            return cov * units, name
+    return np.full((len(theta), len(theta)), np.nan), "none"
+
+
+@njit(cache=True)
+def free_covariance(x, score, info, rank, ptr, effects, where):
+    """(ok, Cov) in units of `scale`: T(TᵀIT + bend)⁻¹Tᵀ; NaN where T does not reach; not ok if not PD."""
+    p = x.shape[0]
+    out = np.full((p, p), np.nan)
+    T = tangent(x, rank, ptr, effects, where)
+    m = T.shape[1]
+    H = T.T @ info @ T + face_curvature(x, score, rank, ptr, effects, where, m)
+    size = np.empty(m)
+    for j in range(m):
+        if not H[j, j] > 0.0:
+            return False, out
+        size[j] = math.sqrt(H[j, j])
+    H = H / np.outer(size, size)
+    for j in range(m):
+        H[j, j] *= 1.0 - 1e-13
+    Ts = T / size
+    half = np.empty((m, p))
+    for i in range(p):
+        ok, column = solve_spd(H, np.ascontiguousarray(Ts[i]))
+        if not ok:
+            return False, out
+        half[:, i] = column
+    cov = Ts @ half
+    for i in range(p):
+        for j in range(p):
+            if np.abs(T[i]).sum() > 0.0 and np.abs(T[j]).sum() > 0.0:
+                out[i, j] = cov[i, j]
+    return True, out

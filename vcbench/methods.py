@@ -1,0 +1,160 @@
+"""The method registry: every estimator by name, whatever room it lives in.
+
+Solvers and moments are called directly; the Bayesian methods are doors that load PyMC when opened. Third parties add
+methods through the entry-point group `vcbench.methods` (each entry loads to a `Method`).
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from importlib import import_module
+from importlib.metadata import entry_points
+from typing import Any
+
+from vcbench.errors import MethodError, did_you_mean
+
+ALIASES = {  # other programs' spellings
+    "aireml": "ai",
+    "ai-reml": "ai",
+    "average-information": "ai",
+    "reml": "auto",
+    "ml": "auto",
+    "pxem": "px-em",
+    "mom": "moments",
+    "he": "moments",
+    "haseman-elston": "moments",
+    "minque0": "moments",
+    "newton-raphson": "newton",
+    "nr": "newton",
+    "fisher-scoring": "fisher",
+    "scoring": "fisher",
+    "l-bfgs": "lbfgs",
+    "bfgs": "lbfgs",
+    "mcmc": "nuts",
+    "hmc": "nuts",
+    "bayes": "nuts",
+    "grid": "quadrature",
+    "emreml": "em-reml",
+    "em2": "em-simplified",
+    "henderson": "em-henderson",
+}
+
+SOLVER_OPTIONS = {"max_iter": int, "tol": float, "start": object, "kernel": str, "trace": bool, "seed": int}
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """An estimator: kind "solver" | "moments" | "bayes" | "peer", the criteria it exists under (the default first),
+    its options.
+
+    load: for methods outside the solvers, "module:function" of `f(model, criterion, Y, options, seed) -> list[dict]`.
+    """
+
+    name: str
+    kind: str
+    criteria: tuple[str, ...]
+    monotone: bool = False
+    options: Mapping[str, type] = field(default_factory=lambda: dict(SOLVER_OPTIONS))
+    description: str = ""
+    load: str | None = None
+
+    def door(self) -> Callable[..., list[dict[str, Any]]]:
+        """The function behind `load`."""
+        assert self.load is not None
+        module, _, name = self.load.partition(":")
+        return getattr(import_module(module), name)
+
+
+class Registry(Mapping[str, Method]):
+    """Methods by name; filled when first looked at, so that importing vcbench loads no solver."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, Method] = {}
+
+    def _load(self) -> dict[str, Method]:
+        if not self._known:
+            from vcbench.solvers.registry import SOLVERS
+
+            for s in SOLVERS.values():
+                criteria = tuple(c for c in ("reml", "ml") if c in s.code)
+                self._known[s.name] = Method(s.name, "solver", criteria, s.monotone, description=s.description)
+            self._known["moments"] = Method(
+                "moments",
+                "moments",
+                ("none",),
+                options={"kernel": str, "seed": int},
+                description="method of moments (HE regression), raw estimates with sandwich SEs",
+            )
+            sampler = {
+                "draws": int,
+                "tune": int,
+                "chains": int,
+                "estimate": str,
+                "seed": int,
+                "priors": object,
+                "target_accept": float,
+                "cores": int,
+            }
+            self._known["nuts"] = Method(
+                "nuts",
+                "bayes",
+                ("reml", "ml"),
+                options=sampler,
+                load="vcbench.bayes.methods:fit_nuts",
+                description="posterior by NUTS on the PyMC twin",
+            )
+            self._known["quadrature"] = Method(
+                "quadrature",
+                "bayes",
+                ("reml", "ml"),
+                options={"estimate": str, "seed": int, "priors": object},
+                load="vcbench.bayes.methods:fit_quadrature",
+                description="exact posterior, up to three variance parameters",
+            )
+            for entry in entry_points(group="vcbench.methods"):
+                method = entry.load()
+                self._known[method.name] = method
+        return self._known
+
+    def __getitem__(self, name: str) -> Method:
+        return self._load()[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._load())
+
+    def __len__(self) -> int:
+        return len(self._load())
+
+
+METHODS = Registry()
+
+
+def check_method(name: str, criterion: str | None = None) -> Method:
+    """The method of that name. MethodError if there is none, or not under the criterion."""
+    if name not in METHODS:
+        raise MethodError(
+            f"unknown method `{name}`. Choose from {', '.join(METHODS)}.{did_you_mean(name, METHODS, ALIASES)}"
+        )
+    method = METHODS[name]
+    if criterion is not None and criterion not in method.criteria:
+        if criterion not in ("ml", "reml", "none"):
+            raise MethodError(
+                f'unknown criterion `{criterion}`. Choose "ml" or "reml".{did_you_mean(criterion, ("ml", "reml"))}'
+            )
+        has = " and ".join(method.criteria)
+        why = "is no likelihood method and takes no criterion" if has == "none" else f"exists under {has} only"
+        raise MethodError(f"method `{name}` {why}; `{criterion}` was asked for.")
+    return method
+
+
+def check_options(method: Method, options: Mapping[str, Any]) -> None:
+    """MethodError for an option that the method does not have, or a value that makes no sense."""
+    for key, value in options.items():
+        if key not in method.options:
+            raise MethodError(
+                f"method `{method.name}` has no option `{key}`. It has "
+                f"{', '.join(method.options)}.{did_you_mean(key, method.options)}"
+            )
+        if key in ("max_iter", "draws", "tune", "chains") and value is not None and (int(value) != value or value < 0):
+            raise MethodError(f"`{key}` is {value!r}; it must be a whole number, 0 or more.")
+        if key == "tol" and not (isinstance(value, int | float) and value > 0):
+            raise MethodError(f"`tol` is {value!r}; it must be a positive number of standard errors.")

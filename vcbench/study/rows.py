@@ -1,0 +1,166 @@
+"""Rows: one per (condition, replicate, method, parameter), as Arrow tables, a block of replicates at a time."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from vcbench.status import Status
+from vcbench.study.conditions import Condition
+from vcbench.study.seeds import seed_text
+from vcbench.study.spec import MethodEntry, Spec
+
+CODES = {
+    Status.CONVERGED: "VC-CONVERGED",
+    Status.AT_BOUNDARY: "VC-BOUNDARY",
+    Status.MAX_ITER: "VC-MAX-ITER",
+    Status.SINGULAR_V: "VC-SINGULAR-V",
+    Status.FAILED: "VC-FAILED",
+    Status.TIMEOUT: "VC-TIMEOUT",
+    Status.SKIPPED: "VC-SKIPPED",
+}
+PER_FIT = ("loglik", "n_iter", "n_eval", "seconds", "cpu_seconds")
+PER_PARAMETER = ("estimate", "se", "lower", "upper")
+KEYS = ("condition", "replicate", "method", "parameter")
+
+
+@dataclass(slots=True)
+class BlockFit:
+    """What one method gave on R responses of one design: (R, P) arrays in the order of `parameters`, and (R,) lists.
+
+    NaN is nothing. `interval` says what kind the limits are, null where there are none. `extra` holds a method's own
+    numbers, one mapping a replicate.
+    """
+
+    parameters: tuple[str, ...]
+    estimate: np.ndarray
+    se: np.ndarray
+    lower: np.ndarray
+    upper: np.ndarray
+    loglik: np.ndarray
+    n_iter: np.ndarray
+    n_eval: np.ndarray
+    seconds: np.ndarray
+    cpu_seconds: np.ndarray
+    status: list[Status]
+    message: list[str]
+    interval: str | None = "wald"
+    level: float = 0.95
+    extra: list[Mapping[str, Any]] = field(default_factory=list)
+
+    @classmethod
+    def empty(cls, parameters: Sequence[str], n: int, status: Status, message: str) -> "BlockFit":
+        """n fits that gave nothing, and why."""
+        arrays = {name: np.full((n, len(parameters)), np.nan) for name in PER_PARAMETER}
+        arrays |= {name: np.full(n, np.nan) for name in PER_FIT}
+        return cls(tuple(parameters), **arrays, status=[status] * n, message=[message] * n, interval=None)
+
+    @classmethod
+    def joined(cls, parts: Sequence["BlockFit"]) -> "BlockFit":
+        """Blocks of one method, one after the other."""
+        first = parts[0]
+        arrays = {name: np.concatenate([getattr(part, name) for part in parts]) for name in (*PER_PARAMETER, *PER_FIT)}
+        interval = next((part.interval for part in parts if part.interval), None)
+        return cls(
+            first.parameters, **arrays, status=[s for part in parts for s in part.status],
+            message=[m for part in parts for m in part.message], interval=interval, level=first.level,
+            extra=[e for part in parts for e in part.extra],
+        )  # fmt: skip
+
+
+def schema_of(spec: Spec) -> pa.Schema:
+    """The rows' schema; a factor is a number where all its levels are, else text."""
+    text, number, whole = pa.string(), pa.float64(), pa.int64()
+    fields = [("study", text), ("spec_hash", text), ("condition", text)]
+    fields += [(f"factor_{name}", kind) for name, kind in factor_types(spec).items()]
+    fields += [("replicate", whole), ("method", text), ("criterion", text), ("parameter", text), ("truth", number)]
+    fields += [(name, number) for name in PER_PARAMETER]
+    fields += [("interval", text), ("level", number), ("loglik", number)]
+    fields += [("status", text), ("code", text), ("message", text), ("n_iter", whole), ("n_eval", whole)]
+    fields += [("seconds", number), ("cpu_seconds", number), ("seed_key", text)]
+    return pa.schema(fields)
+
+
+def factor_types(spec: Spec) -> dict[str, pa.DataType]:
+    """Every factor of the study with its type, in order of appearance."""
+    levels: dict[str, list[Any]] = {}
+    for condition in spec.conditions:
+        for name, level in condition.factors.items():
+            levels.setdefault(name, []).append(level)
+    number = {
+        name: all(isinstance(level, int | float) and not isinstance(level, bool) for level in found)
+        for name, found in levels.items()
+    }
+    return {name: pa.float64() if number[name] else pa.string() for name in levels}
+
+
+def build_table(
+    spec: Spec, stem: str, condition: Condition, method: MethodEntry, first: int, fit: BlockFit,
+    truth: Mapping[str, float] | Sequence[Mapping[str, float]],
+) -> pa.Table:  # fmt: skip
+    """The rows of replicates `first`, `first` + 1, … of one condition and method.
+
+    `truth` by parameter name, or one such mapping a replicate; empty for real data. A parameter outside the truth keeps
+    its row with a null truth.
+    """
+    R, P = fit.estimate.shape
+    replicates = np.arange(first, first + R)
+    by_parameter = np.tile(np.arange(P), R)
+    by_fit = np.repeat(np.arange(R), P)
+    limits = ~np.isnan(fit.lower)
+    constant: dict[str, Any] = {
+        "study": stem,
+        "spec_hash": spec.spec_hash,
+        "condition": condition.id,
+        "method": method.label,
+        "criterion": method.criterion or "none",
+    }
+    constant |= {f"factor_{name}": condition.factors.get(name) for name in factor_types(spec)}
+    per_fit: dict[str, Any] = {
+        "replicate": pa.array(replicates),
+        "status": pa.array([str(status) for status in fit.status]),
+        "code": pa.array([CODES[status] for status in fit.status]),
+        "message": pa.array(fit.message, pa.string()),
+        "seed_key": pa.array([seed_text(condition.key, int(r)) for r in replicates]),
+        "loglik": numbers(fit.loglik),
+        "n_iter": wholes(fit.n_iter),
+        "n_eval": wholes(fit.n_eval),
+        "seconds": numbers(fit.seconds),
+        "cpu_seconds": numbers(fit.cpu_seconds),
+    }
+    ravelled: dict[str, Any] = {name: numbers(getattr(fit, name).ravel()) for name in PER_PARAMETER}
+    ravelled["truth"] = numbers(_truth(truth, fit.parameters, R))
+    ravelled["interval"] = pa.array(np.full(R * P, fit.interval or ""), mask=~limits.ravel()).cast(pa.string())
+    ravelled["level"] = numbers(np.where(limits.ravel(), fit.level, np.nan))
+    columns = []
+    for item in schema_of(spec):
+        if item.name in constant:
+            columns.append(pa.repeat(pa.scalar(constant[item.name], item.type), R * P))
+        elif item.name in per_fit:
+            columns.append(per_fit[item.name].take(pa.array(by_fit)))
+        elif item.name == "parameter":
+            columns.append(pa.array(fit.parameters).take(pa.array(by_parameter)))
+        else:
+            columns.append(ravelled[item.name])
+    return pa.Table.from_arrays(columns, schema=schema_of(spec))
+
+
+def _truth(truth: Mapping[str, float] | Sequence[Mapping[str, float]], parameters: Sequence[str], R: int) -> np.ndarray:
+    if isinstance(truth, Mapping):
+        return np.tile([truth.get(name, np.nan) for name in parameters], R)
+    return np.array([[one.get(name, np.nan) for name in parameters] for one in truth]).ravel()
+
+
+def numbers(x: np.ndarray) -> pa.Array:
+    """Floats; what is not finite becomes null."""
+    x = np.asarray(x, float)
+    return pa.array(x, mask=~np.isfinite(x))
+
+
+def wholes(x: np.ndarray) -> pa.Array:
+    """Counts; NaN becomes null."""
+    x = np.asarray(x, float)
+    known = np.isfinite(x)
+    return pa.array(np.where(known, x, 0).astype(np.int64), mask=~known)

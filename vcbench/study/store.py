@@ -1,0 +1,213 @@
+"""The run folder: Parquet shards that appear whole or not at all, and what is already in them.
+
+    run.json   what the study is, and when it ran      spec.toml   its specification, as run
+    rows/      <condition>-<key>-<method>-<first>-<last>.parquet, one a (condition, method, block of replicates)
+    traces/    the same names: log-likelihood against iteration
+
+A shard is written under a temporary name, flushed to the disk and renamed, so that a run killed at any moment leaves
+whole shards only. Shards say in their names what they hold: resuming is a listing of names. One runner at a time
+holds `lock`.
+"""
+
+import contextlib
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from vcbench.errors import StoreError
+from vcbench.study.conditions import Condition
+from vcbench.study.rows import KEYS
+from vcbench.study.seeds import method_stream
+from vcbench.study.spec import MethodEntry, Spec
+
+SHARD = re.compile(
+    r"^(?P<condition>\d+)-(?P<key>[0-9a-f]{16})-(?P<method>[0-9a-f]{8})-(?P<first>\d+)-(?P<last>\d+)\.parquet$"
+)
+ROWS, TRACES, RUN, SPEC, LOCK = "rows", "traces", "run.json", "spec.toml", "lock"
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """An open run folder; use `open_store`."""
+
+    folder: Path
+    spec: Spec
+
+    def done(self) -> dict[tuple[str, int], set[int]]:
+        """The replicates in hand, by (condition id, method stream)."""
+        found: dict[tuple[str, int], set[int]] = {}
+        for name in _names(self.folder / ROWS):
+            shard = SHARD.match(name)
+            if shard:
+                key = shard["condition"], int(shard["method"], 16)
+                found.setdefault(key, set()).update(range(int(shard["first"]), int(shard["last"]) + 1))
+        return found
+
+    def write(
+        self, condition: Condition, method: MethodEntry, first: int, rows: pa.Table, n: int, trace: pa.Table | None
+    ) -> None:
+        """A shard of n replicates from `first`; the trace goes first, so that rows without their trace cannot stay."""
+        k0, k1 = condition.key
+        name = (
+            f"{condition.id}-{k0:08x}{k1:08x}-{method_stream(method.label):08x}-{first:06d}-{first + n - 1:06d}.parquet"
+        )
+        if trace is not None and trace.num_rows:
+            _write_table(trace, self.folder / TRACES / name)
+        _write_table(rows, self.folder / ROWS / name)
+
+    def note(self, **values: Any) -> dict[str, Any]:
+        """Add to run.json, and return it."""
+        known = read_run(self.folder) if (self.folder / RUN).is_file() else {}
+        known |= values
+        _write_bytes((json.dumps(known, indent=1, ensure_ascii=False) + "\n").encode(), self.folder / RUN)
+        return known
+
+
+@contextlib.contextmanager
+def open_store(folder: Path, spec: Spec) -> Iterator[Store]:
+    """The store of a study's run, made or continued, held by this process alone.
+
+    Raises StoreError for a folder of another spec, one that is no run folder, and one that another process is running.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise StoreError(f"`{folder}` is a file. Name a folder for the results.")
+    known = folder / RUN
+    if folder.is_dir() and not known.is_file() and any(name != LOCK for name in os.listdir(folder)):
+        raise StoreError(
+            f"`{folder}` holds other files and no {RUN}: it is no results folder. Name a new or empty one."
+        )
+    (folder / ROWS).mkdir(parents=True, exist_ok=True)
+    (folder / TRACES).mkdir(exist_ok=True)
+    with _locked(folder / LOCK, folder):
+        if known.is_file():
+            stored = str(read_run(folder).get("spec_hash"))
+            if stored != spec.spec_hash:
+                raise StoreError(
+                    f"`{folder}` holds results of another specification: its hash is {stored}, that of {spec.name} is"
+                    f" {spec.spec_hash}. Give another folder with --out, or remove this one."
+                )
+        for part in (ROWS, TRACES):
+            for leftover in (folder / part).glob("*.tmp"):
+                leftover.unlink()
+        _write_bytes(spec.text.encode(), folder / SPEC)
+        yield Store(folder, spec)
+
+
+@contextlib.contextmanager
+def _locked(path: Path, folder: Path) -> Iterator[None]:
+    """Hold an operating-system lock on `path`, which ends with the process however that ends."""
+    with path.open("a+") as file:
+        if not _take(file):
+            file.seek(0)
+            raise StoreError(
+                f"`{folder}` is being run by process {file.read().strip() or 'unknown'}. Wait for it, or give another folder"
+                " with --out."
+            )
+        file.seek(0)
+        file.truncate()
+        file.write(f"{os.getpid()}\n")
+        file.flush()
+        yield
+        file.seek(0)
+        file.truncate()
+
+
+def _take(file: IO[str]) -> bool:
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        import msvcrt
+
+        try:
+            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
+        except OSError:
+            return False
+        return True
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
+def _write_table(table: pa.Table, path: Path) -> None:
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink, compression="zstd")
+    _write_bytes(sink.getvalue(), path)
+
+
+def _write_bytes(data: Any, path: Path) -> None:
+    """Written aside, flushed to the disk, then renamed: the file is whole or absent."""
+    aside = path.with_name(path.name + ".tmp")
+    with aside.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(aside, path)
+
+
+def _names(folder: Path) -> list[str]:
+    return sorted(os.listdir(folder)) if folder.is_dir() else []
+
+
+def read_run(folder: Path | str) -> dict[str, Any]:
+    """run.json. Raises StoreError where there is none or it cannot be read."""
+    path = Path(folder) / RUN
+    if not path.is_file():
+        raise StoreError(f"`{folder}` is no results folder: it has no {RUN}. Run a study into it first.")
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise StoreError(f"`{path}` cannot be read: {error}. Remove the folder and run the study again.") from error
+
+
+def read_rows(folder: Path | str) -> pd.DataFrame:
+    """All rows, sorted by (condition, replicate, method, parameter)."""
+    frame = _read(Path(folder), ROWS)
+    if frame.empty:
+        return frame
+    return frame.sort_values(list(KEYS), kind="stable", ignore_index=True)
+
+
+def read_traces(folder: Path | str) -> pd.DataFrame:
+    """All trace rows: condition, replicate, method, iteration, loglik, seconds."""
+    frame = _read(Path(folder), TRACES)
+    if frame.empty:
+        return pd.DataFrame(columns=["condition", "replicate", "method", "iteration", "loglik", "seconds"])
+    return frame.sort_values(["condition", "replicate", "method", "iteration"], kind="stable", ignore_index=True)
+
+
+def _read(folder: Path, part: str) -> pd.DataFrame:
+    read_run(folder)
+    tables = []
+    for name in _names(folder / part):
+        if not name.endswith(".parquet"):
+            continue
+        try:
+            tables.append(pq.read_table(folder / part / name, use_threads=False))
+        except (pa.ArrowException, OSError) as error:
+            raise StoreError(
+                f"`{folder / part / name}` cannot be read: {error}. Remove it and run the study again."
+            ) from error
+    if not tables:
+        return pd.DataFrame()
+    return pa.concat_tables(tables, promote_options="default").to_pandas()
+
+
+def read_provenance(folder: Path | str) -> list[Mapping[str, str]]:
+    """Who made each shard: the distinct provenances kept in the shards' metadata."""
+    found: dict[str, Mapping[str, str]] = {}
+    for name in _names(Path(folder) / ROWS):
+        if name.endswith(".parquet"):
+            metadata = pq.read_schema(Path(folder) / ROWS / name).metadata or {}
+            text = metadata.get(b"vcbench", b"{}").decode()
+            found.setdefault(text, json.loads(text))
+    return list(found.values())
