@@ -91,6 +91,8 @@ def factorize(values: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:
 
 def number_label(value: float) -> str:
     """3.0 is `3`, as a column of whole numbers prints; others have R's 15 significant digits."""
+    if isinstance(value, int):
+        return str(value)
     return str(int(value)) if value == int(value) and abs(value) < 1e15 else format_number(value)
 
 
@@ -204,5 +206,5 @@ def _label(value: Any) -> str:
     if isinstance(value, bool | np.bool_):
         return "TRUE" if value else "FALSE"
     if isinstance(value, int | float | np.number):
-        return number_label(float(value)) if not isinstance(value, int) else str(value)
+        return number_label(value.item() if isinstance(value, np.number) else value)
     return str(value)

@@ -39,8 +39,7 @@ class FixedSpec:
     """What was learned from the data, enough to build the same columns on new rows.
 
     `design` has all columns of the fixed part, `kept` the positions of those that are in X. `columns` are the data's
-    columns that the fixed part, the offsets and the random effects read; `group_columns` those the groups read as
-    well.
+    columns that the fixed part and the offsets read, `random_columns` those of the random effects and their groups.
     """
 
     design: Design
@@ -48,7 +47,7 @@ class FixedSpec:
     offsets: tuple[tuple[Node, dict[str, Any]], ...]
     random: tuple[RandomSpec, ...]
     columns: tuple[str, ...]
-    group_columns: tuple[str, ...]
+    random_columns: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -78,13 +77,13 @@ class Parsed:
         """X (m, d), the offset (m,) or None, and for each group its A (m, r) and the level labels (m,), on new rows.
 
         Columns, contrasts and what transforms learned are those of the model; the response is not needed. A group may
-        have levels the model has not met. With `random=False` the groups' columns are not read and the mapping is
-        empty.
+        have levels the model has not met. With `random=False` the random terms are left out, and their
+        columns need not be there.
 
         Raises DataError for a missing column or value, and for a level of a factor the model was not built with.
         """
         frame = Frame(new_data)
-        wanted = self.spec.columns + (self.spec.group_columns if random else ())
+        wanted = self.spec.columns + (self.spec.random_columns if random else ())
         columns = {name: frame.column(name) for name in dict.fromkeys(wanted)}
         missing = _count_missing(columns)
         if missing:
@@ -114,11 +113,11 @@ def parse_formula(
     frame = Frame(data)
     if frame.n_rows == 0:
         raise DataError("the data have no rows.")
-    nodes = list(dict.fromkeys([response, *_nodes(terms, bars)]))
+    fixed_nodes, random_nodes = [*terms.variables, *terms.offsets], list(_random_nodes(bars))
+    nodes = list(dict.fromkeys([response, *fixed_nodes, *random_nodes]))
     for node in nodes:
         check_reads(node, frame.names)
-    names, group_names = _used_columns(response, terms, bars, frame)
-    everything = {name: frame.column(name) for name in dict.fromkeys([*names, *group_names])}
+    everything = {name: frame.column(name) for name in _columns(nodes, frame)}
     if isinstance(response, Name):
         _check_response(everything[response.id])
     rows = _complete_rows(everything, frame.n_rows, missing)
@@ -133,8 +132,8 @@ def parse_formula(
     offsets = tuple((node, states[node]) for node in terms.offsets)
     random = learn_random(bars, used)
     kept = reduce_rank(X, design.names, rank)
-    predictors = tuple(name for name in names if name in set(_predictor_columns(terms, bars, frame)))
-    spec = FixedSpec(design, kept, offsets, tuple(spec for _, spec in random), predictors, tuple(group_names))
+    reads = _columns(fixed_nodes, frame), _columns(random_nodes, frame)
+    spec = FixedSpec(design, kept, offsets, tuple(spec for _, spec in random), *reads)
     return Parsed(
         formula=text,
         response=deparse(response),
@@ -170,7 +169,7 @@ def _read(formula: str) -> tuple[str, Node, Terms, list[Bar]]:
     fixed, bars = split_bars(rhs, text)
     terms = expand_terms(fixed, text)
     check_functions(response)
-    for node in _nodes(terms, bars):
+    for node in (*terms.variables, *terms.offsets, *_random_nodes(bars)):
         check_functions(node)
     if response in terms.variables:
         raise FormulaError(
@@ -179,25 +178,15 @@ def _read(formula: str) -> tuple[str, Node, Terms, list[Bar]]:
     return text, response, terms, bars
 
 
-def _nodes(terms: Terms, bars: list[Bar]) -> Iterator[Node]:
-    yield from (*terms.variables, *terms.offsets)
+def _random_nodes(bars: list[Bar]) -> Iterator[Node]:
     for bar in bars:
         for block in bar.blocks:
             yield from block.variables
         yield from bar.factors
 
 
-def _predictor_columns(terms: Terms, bars: list[Bar], frame: Frame) -> Iterator[str]:
-    for part in (terms, *(block for bar in bars for block in bar.blocks)):
-        for node in (*part.variables, *part.offsets):
-            yield from columns_of(node, frame.names)
-
-
-def _used_columns(response: Node, terms: Terms, bars: list[Bar], frame: Frame) -> tuple[list[str], list[str]]:
-    """The columns of response, fixed part, offsets and random effects; and those of the groups."""
-    names = [*columns_of(response, frame.names), *_predictor_columns(terms, bars, frame)]
-    groups = [name for bar in bars for node in bar.factors for name in columns_of(node, frame.names)]
-    return list(dict.fromkeys(names)), list(dict.fromkeys(groups))
+def _columns(nodes: Iterable[Node], frame: Frame) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(name for node in nodes for name in columns_of(node, frame.names)))
 
 
 def _check_response(column: Column) -> None:
