@@ -1,0 +1,10 @@
+"""Hypothesis profiles: `default` is the same every time and quick, `night` looks further (VCBENCH_PROFILE=night)."""
+
+import os
+
+from hypothesis import HealthCheck, settings
+
+_QUIET = [HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large]  # models are slow to draw
+settings.register_profile("default", derandomize=True, max_examples=40, deadline=None, suppress_health_check=_QUIET)
+settings.register_profile("night", max_examples=1000, deadline=None, suppress_health_check=_QUIET, print_blob=True)
+settings.load_profile(os.environ.get("VCBENCH_PROFILE", "default"))
