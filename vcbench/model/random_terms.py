@@ -63,7 +63,7 @@ def split_bars(rhs: Node, formula: str) -> tuple[Node, list[Bar]]:
 
 def _split(node: Node, formula: str) -> tuple[Node | None, list[Call]]:
     match node:
-        case Call("(", (Call("|" | "||", (_, _)) as bar,)):
+        case Call("(", (Call("|" | "||", (_, _), ()) as bar,)):
             return None, [bar]
         case Call("(", (inner,)):
             fixed, bars = _split(inner, formula)
@@ -80,7 +80,7 @@ def _split(node: Node, formula: str) -> tuple[Node | None, list[Call]]:
     return node, []
 
 
-def _refuse_bars(node: Node, formula: str, within: Node | None = None) -> None:
+def _refuse_bars(node: Node, formula: str, within: Call | None = None) -> None:
     if not isinstance(node, Call):
         return
     if node.fn in ("|", "||") and (within is None or within.fn in ("(", "+", "-", "*", "/", ":", "^", "~")):
@@ -192,9 +192,9 @@ def learn_random(bars: list[Bar], rows: Rows) -> list[tuple[RandomTerm, RandomSp
     merged: list[tuple[Bar, list[tuple[Design, np.ndarray]]]] = []
     for bar in bars:
         built = [learn_design(terms, rows) for terms in bar.blocks]
-        effects = {name for design, _ in built for name in design.names}
+        new = set(_effects(built))
         for other, designs in merged:
-            if other.group == bar.group and not effects & {name for design, _ in designs for name in design.names}:
+            if other.group == bar.group and not new & set(_effects(designs)):
                 designs += built
                 break
         else:
@@ -210,9 +210,12 @@ def learn_random(bars: list[Bar], rows: Rows) -> list[tuple[RandomTerm, RandomSp
         times[bar.group] = again + 1
         group = f"{bar.group}.{again}" if again else bar.group
         A = built[0][1] if len(built) == 1 else np.hstack([matrix for _, matrix in built])
-        effects = tuple(name for design, _ in built for name in design.names)
         ends = np.cumsum([len(design.names) for design, _ in built]).tolist()
         blocks = tuple(tuple(range(end - len(d.names), end)) for (d, _), end in zip(built, ends, strict=True))
-        term = RandomTerm(group, codes, levels, A, effects, blocks)
+        term = RandomTerm(group, codes, levels, A, _effects(built), blocks)
         found.append((term, RandomSpec(group, bar.factors, tuple(design for design, _ in built))))
     return found
+
+
+def _effects(built: list[tuple[Design, np.ndarray]]) -> tuple[str, ...]:
+    return tuple(name for design, _ in built for name in design.names)
