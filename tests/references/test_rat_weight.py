@@ -1,4 +1,4 @@
-"""The rat weights of M. Lavielle's document on EM: which EM its printed digits come from, and that `em` follows its formulas.
+"""The rat weights of M. Lavielle on EM: which EM their printed digits come from, and that `em` follows its formulas.
 
 The program printed there computes the cross term of σ² with the residual of the *previous* β, its formula with that of
 the new one. The two differ by 4e-7 of σ² after 50 iterations, which the printed digits show.
