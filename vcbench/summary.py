@@ -103,7 +103,7 @@ def _variances(fit: "Fit") -> list[str]:
         "SD",
         "",
     ]
-    return [*lines[:0], "Variance components", *_columns(header, rows, left=(0, 1, 7))]
+    return [*lines[:0], "Variance components", *columns(header, rows, left=(0, 1, 7))]
 
 
 def _fixed(fit: "Fit") -> list[str]:
@@ -120,7 +120,7 @@ def _fixed(fit: "Fit") -> list[str]:
             [name, num.estimate(b, se), num.estimate(se, se), num.interval(lo, hi, se), num.fixed(z, 2), num.p_value(p)]
         )
     header = ["", "estimate", "SE", "95% CI" if fit.limits is None else "95% CrI", "z", "p"]
-    return ["Fixed effects", *_columns(header, rows, left=(0,))]
+    return ["Fixed effects", *columns(header, rows, left=(0,))]
 
 
 def _notes(fit: "Fit") -> list[str]:
@@ -141,7 +141,8 @@ def _notes(fit: "Fit") -> list[str]:
     return lines
 
 
-def _columns(header: Sequence[str], rows: Sequence[Sequence[str]], left: Sequence[int]) -> list[str]:
+def columns(header: Sequence[str], rows: Sequence[Sequence[str]], left: Sequence[int]) -> list[str]:
+    """Lines of a table in fixed columns, two blanks between them; those in `left` are flush left, the others right."""
     table = [list(header), *[list(r) for r in rows]]
     width = [max(len(r[i]) for r in table) for i in range(len(header))]
     return [
