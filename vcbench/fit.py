@@ -491,6 +491,11 @@ class Comparison:
                 return False
         return True
 
+    def __str__(self) -> str:
+        from vcbench.compared import comparison_text
+
+        return comparison_text(self)
+
     @property
     def verdict(self) -> str:
         """AGREE or DISAGREE, and by how much."""
