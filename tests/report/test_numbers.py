@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vcbench.report import numbers as num
+from vcbench import numbers as num
 
 
 @pytest.mark.parametrize(

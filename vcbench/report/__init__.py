@@ -1,0 +1,19 @@
+"""Reports rendered from stored rows alone; nothing is fitted here."""
+
+from pathlib import Path
+
+__all__ = ["publish", "render"]
+
+
+def render(dir: Path | str, out: Path | str | None = None) -> Path:
+    """Render the report of a run folder and return the path of its page (see `report.files.render`)."""
+    from vcbench.report.files import render as write
+
+    return write(dir, out)
+
+
+def publish(dir: Path | str, reports_dir: Path | str) -> Path:
+    """Write `<reports_dir>/<stem>/` for a forge and return it (see `report.files.publish`)."""
+    from vcbench.report.files import publish as write
+
+    return write(dir, reports_dir)

@@ -1,0 +1,274 @@
+"""What the stored rows say, aggregated once: conditions, methods, parameters, measures, endings, cost.
+
+Every table, picture and sentence of the report is made from an `Evidence`, and an `Evidence` from a run folder alone.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from vcbench.errors import StoreError
+from vcbench.report import families
+
+GOOD = ("CONVERGED", "AT_BOUNDARY")
+_THETA = re.compile(r":(var|cov|sd|cor|rho\w*|phi\w*|theta\w*|range\w*|nugget\w*)(\(.*\))?$")
+KEY = ["condition", "replicate", "method"]
+MEASURES = (
+    "bias",
+    "relative_bias",
+    "empirical_se",
+    "model_se",
+    "model_se_error",
+    "coverage",
+    "be_coverage",
+    "interval_width",
+    "rmse",
+    "n_valid",
+    "failure_rate",
+    "boundary_rate",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """One cell of the study's grid; `real` where the truth is not known."""
+
+    id: str
+    label: str
+    factors: Mapping[str, Any]
+    real: bool
+    data: str
+    replicates: int
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """The aggregates of one run.
+
+    `fits` has one row a (condition, replicate, method); `measures` is the long frame of `vcbench.measures` over the
+    simulated conditions; `estimates` the rows themselves (never written into a page).
+    """
+
+    run: Mapping[str, Any]
+    stem: str
+    conditions: tuple[Condition, ...]
+    methods: tuple[str, ...]
+    named: Mapping[str, str]
+    criteria: Mapping[str, str]
+    parameters: tuple[str, ...]
+    factors: tuple[str, ...]
+    estimates: pd.DataFrame
+    fits: pd.DataFrame
+    measures: pd.DataFrame
+    traces: pd.DataFrame
+    spec: str
+    provenance: tuple[Mapping[str, Any], ...]
+
+    @property
+    def simulated(self) -> tuple[Condition, ...]:
+        return tuple(c for c in self.conditions if not c.real)
+
+    @property
+    def real(self) -> tuple[Condition, ...]:
+        return tuple(c for c in self.conditions if c.real)
+
+    @property
+    def theta(self) -> tuple[str, ...]:
+        """Variance parameters, residual last."""
+        return tuple(p for p in self.parameters if is_theta(p))
+
+    @property
+    def judged(self) -> tuple[str, ...]:
+        """Variance parameters with a truth: what bias and coverage speak of (all parameters if there are none)."""
+        known = set(self.measures["parameter"])
+        return tuple(p for p in self.theta if p in known) or tuple(p for p in self.parameters if p in known)
+
+    def condition(self, key: str) -> Condition:
+        return next(c for c in self.conditions if c.id == key)
+
+    def cells(self, *names: str) -> pd.DataFrame:
+        """One row a (condition, parameter, method) with columns `<measure>` and `<measure>_mcse`, and `n`."""
+        part = self.measures[self.measures["measure"].isin(names)]
+        index = ["condition", "parameter", "method"]
+        if part.empty:
+            return pd.DataFrame(columns=[*index, *names, *(f"{m}_mcse" for m in names), "n"])
+        wide = part.pivot_table(index=index, columns="measure", values=["value", "mcse"], aggfunc="first", dropna=False)
+        wide.columns = [m if kind == "value" else f"{m}_mcse" for kind, m in wide.columns]
+        wide = wide.dropna(how="all")
+        for name in names:
+            for column in (name, f"{name}_mcse"):
+                if column not in wide:
+                    wide[column] = np.nan
+        wide["n"] = part.groupby(index)["n"].max()
+        wide = wide.reset_index()
+        truth = self.estimates.groupby(["condition", "parameter"], sort=False)["truth"].first().rename("truth")
+        wide = wide.merge(truth, on=["condition", "parameter"], how="left")
+        return arrange(wide, self)
+
+
+def is_theta(parameter: str) -> bool:
+    """True for a variance parameter's name, as `Subject:var(Days)` or `residual:rho`."""
+    return bool(_THETA.search(parameter))
+
+
+def arrange(frame: pd.DataFrame, evidence: Evidence) -> pd.DataFrame:
+    """Rows in the report's order of conditions, parameters and methods."""
+    orders = {
+        "condition": [c.id for c in evidence.conditions],
+        "parameter": evidence.parameters,
+        "method": evidence.methods,
+    }
+    columns = [c for c in orders if c in frame]
+    ranks = frame.assign(**{c: frame[c].map({v: i for i, v in enumerate(orders[c])}) for c in columns})
+    return frame.loc[ranks.sort_values(columns, kind="stable").index].reset_index(drop=True)
+
+
+def load(folder: Path | str) -> Evidence:
+    """Read a run folder and aggregate it. Raises StoreError where there is nothing to report."""
+    from vcbench.study.measures import measures
+    from vcbench.study.store import read_provenance, read_rows, read_run, read_traces
+
+    folder = Path(folder)
+    run = read_run(folder)
+    rows = read_rows(folder)
+    if rows.empty:
+        raise StoreError(f"`{folder}` holds no rows yet: there is nothing to report. Run the study first.")
+    rows = _tidy(rows)
+    named, criteria = _methods(run, rows)
+    methods = tuple(families.in_order([m for m in named if m in set(rows["method"])], named))
+    factors, conditions = _conditions(rows)
+    simulated = rows[rows["condition"].isin([c.id for c in conditions if not c.real])]
+    if simulated.empty:
+        frame = pd.DataFrame(columns=["condition", "parameter", "method", "measure", "value", "mcse", "n"])
+    else:
+        frame = measures(simulated, only=MEASURES)
+    columns = [
+        c
+        for c in rows.columns
+        if c not in ("parameter", "truth", "estimate", "se", "lower", "upper", "interval", "level")
+    ]
+    fits = rows.drop_duplicates(KEY)[columns].reset_index(drop=True)
+    spec = folder / "spec.toml"
+    return Evidence(
+        run=run,
+        stem=str(run.get("study") or run.get("stem") or folder.name),
+        conditions=conditions,
+        methods=methods,
+        named=named,
+        criteria=criteria,
+        parameters=_parameters(run, rows),
+        factors=factors,
+        estimates=rows,
+        fits=fits,
+        measures=frame.reset_index(drop=True),
+        traces=_traces(read_traces(folder)),
+        spec=spec.read_text(encoding="utf-8") if spec.is_file() else "",
+        provenance=tuple(read_provenance(folder)),
+    )
+
+
+def _tidy(rows: pd.DataFrame) -> pd.DataFrame:
+    rows = rows.copy()
+    for name in (
+        "truth",
+        "estimate",
+        "se",
+        "lower",
+        "upper",
+        "level",
+        "loglik",
+        "n_iter",
+        "n_eval",
+        "seconds",
+        "cpu_seconds",
+    ):
+        rows[name] = pd.to_numeric(rows[name], errors="coerce").astype(float) if name in rows else np.nan
+    for name in ("condition", "method", "parameter", "status"):
+        rows[name] = rows[name].astype(str)
+    for name in ("criterion", "message", "code", "interval"):
+        rows[name] = rows[name].fillna("").astype(str) if name in rows else ""
+    return rows
+
+
+def _methods(run: Mapping[str, Any], rows: pd.DataFrame) -> tuple[dict[str, str], dict[str, str]]:
+    """Label → registered name, in the run's order, and label → criterion (from the rows, so what was really used)."""
+    present = list(dict.fromkeys(rows["method"]))
+    named: dict[str, str] = {}
+    for entry in run.get("methods") or []:
+        if isinstance(entry, Mapping):
+            name = str(entry.get("name") or entry.get("method") or entry.get("label"))
+            named[str(entry.get("label") or name)] = name
+        else:
+            named[str(entry)] = families.base_name(str(entry))
+    for label in present:
+        named.setdefault(label, families.base_name(label))
+    used = rows[rows["criterion"] != ""].groupby("method")["criterion"].first()
+    return named, {m: str(used.get(m, "")) for m in named}
+
+
+def _conditions(rows: pd.DataFrame) -> tuple[tuple[str, ...], tuple[Condition, ...]]:
+    """Conditions with labels made of the factors that vary among the simulated ones."""
+    columns = [c for c in rows.columns if c.startswith("factor_")]
+    heads = rows.drop_duplicates("condition").set_index("condition")[columns]
+    real = rows.groupby("condition")["truth"].apply(lambda t: bool(t.isna().all()))
+    replicates = rows.groupby("condition")["replicate"].nunique()
+    simulated = heads[~real.reindex(heads.index)]
+    varying = [c for c in columns if simulated[c].astype(str).nunique() > 1]
+    names = tuple(c.removeprefix("factor_") for c in varying)
+    out = []
+    for key, head in heads.sort_index().iterrows():
+        known = {c.removeprefix("factor_"): _plain(head[c]) for c in columns if not _null(head[c])}
+        data = str(known.get("data") or known.get("card") or known.get("generator") or "data")
+        parts = [str(known[c]) if c == "data" else f"{c}={show(known[c])}" for c in names if c in known]
+        label = f"{data} (real)" if bool(real[key]) else ", ".join(parts) or f"{data} (simulated)"
+        out.append(Condition(str(key), label, known, bool(real[key]), data, int(replicates[key])))
+    seen: dict[str, int] = {}
+    for c in out:
+        seen[c.label] = seen.get(c.label, 0) + 1
+    fixed = [c if seen[c.label] == 1 else _renamed(c) for c in out]
+    return names, tuple(fixed)
+
+
+def _renamed(c: Condition) -> Condition:
+    extra = ", ".join(f"{k}={show(v)}" for k, v in c.factors.items() if k not in ("data", "card", "generator"))
+    return Condition(c.id, f"{c.label} ({extra or c.id})", c.factors, c.real, c.data, c.replicates)
+
+
+def _plain(value: Any) -> Any:
+    value = value.item() if isinstance(value, np.generic) else value
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _null(value: Any) -> bool:
+    return value is None or (isinstance(value, float) and value != value)
+
+
+def show(value: Any) -> str:
+    """A factor's level as text: 0.30000000000000004 is 0.3."""
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def _parameters(run: Mapping[str, Any], rows: pd.DataFrame) -> tuple[str, ...]:
+    """Variance parameters first, residual last among them, then β; otherwise in the run's order."""
+    present = list(dict.fromkeys(rows["parameter"]))
+    listed = run.get("parameters") or []
+    if isinstance(listed, Mapping):
+        listed = [p for part in listed.values() for p in (part if isinstance(part, (list, tuple)) else [part])]
+    order = [p for p in dict.fromkeys(str(p) for p in listed) if p in present]
+    order += [p for p in present if p not in order]
+    return tuple(sorted(order, key=lambda p: (not is_theta(p), p.startswith("residual:"), order.index(p))))
+
+
+def _traces(traces: pd.DataFrame | None) -> pd.DataFrame:
+    columns = ["condition", "replicate", "method", "iteration", "loglik", "seconds"]
+    if traces is None or len(traces) == 0:
+        return pd.DataFrame(columns=columns)
+    traces = traces.copy()
+    for name in ("condition", "method"):
+        traces[name] = traces[name].astype(str)
+    return traces[[c for c in columns if c in traces]]

@@ -1,0 +1,105 @@
+"""Everything the pages, pictures and sentences share, worked out once from the evidence."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from vcbench.report import agreement, endings, families
+from vcbench.report.evidence import Condition, Evidence
+from vcbench.report.theme import Look, looks
+
+LIMIT = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """Aggregates by condition and method; `groups` are answers (see agreement.groups), `cells` the judged measures."""
+
+    evidence: Evidence
+    styles: Mapping[str, Look]
+    agreement: pd.DataFrame
+    groups: tuple[tuple[str, tuple[str, ...]], ...]
+    cells: pd.DataFrame
+    endings: pd.DataFrame
+    missing: pd.DataFrame
+    cost: pd.DataFrame
+    level: float
+
+    def label(self, condition: str) -> str:
+        return self.evidence.condition(condition).label
+
+    def representative(self, methods: Sequence[str]) -> str:
+        """The member of a group with most estimates; the first of them."""
+        counts = self.evidence.fits[self.evidence.fits["status"].isin(("CONVERGED", "AT_BOUNDARY"))][
+            "method"
+        ].value_counts()
+        return max(methods, key=lambda m: (int(counts.get(m, 0)), -list(methods).index(m)))
+
+
+def find(evidence: Evidence) -> Findings:
+    """Aggregate; the slow part of a report."""
+    agreed = agreement.summarise(agreement.distances(evidence), evidence)
+    cells = evidence.cells(
+        "bias",
+        "relative_bias",
+        "empirical_se",
+        "model_se",
+        "model_se_error",
+        "coverage",
+        "be_coverage",
+        "interval_width",
+        "rmse",
+        "n_valid",
+    )
+    levels = evidence.estimates["level"].dropna()
+    level = float(levels.mode().iloc[0]) if len(levels) else 0.95
+    cells = cells.assign(
+        bias_off=off(cells["bias"], 0.0, cells["bias_mcse"]),
+        se_off=off(cells["model_se_error"], 0.0, cells["model_se_error_mcse"]),
+        coverage_off=off(cells["coverage"], level, cells["coverage_mcse"]),
+    )
+    return Findings(
+        evidence=evidence,
+        styles=looks(evidence.methods, evidence.named),
+        agreement=agreed,
+        groups=tuple(agreement.groups(evidence, agreed)),
+        cells=cells,
+        endings=endings.endings(evidence),
+        missing=endings.missing(evidence),
+        cost=endings.cost(evidence),
+        level=level,
+    )
+
+
+def off(value: pd.Series, target: float, mcse: pd.Series) -> pd.Series:
+    """True where |value − target| > 2 MCSE; False where either is absent or the MCSE is 0."""
+    value, mcse = value.astype(float), mcse.astype(float)
+    return ((value - target).abs() > LIMIT * mcse) & (mcse > 0)
+
+
+def slug(text: str) -> str:
+    """A name for files and anchors: `Subject:var((Intercept))` is subject-var-intercept."""
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-") or "x"
+
+
+def maximisers(found: Findings) -> list[str]:
+    return [m for m in found.evidence.methods if families.maximises(m, found.evidence.named)]
+
+
+def worst_first(
+    found: Findings, parameter: str, column: str, mcse: str, target: float, most: int
+) -> tuple[list[Condition], bool]:
+    """The simulated conditions that have `parameter`: all in order, or, beyond `most`, those farthest off in MCSEs.
+
+    Returns the conditions and whether some were left out.
+    """
+    cells = found.cells[(found.cells["parameter"] == parameter) & found.cells[column].notna()]
+    present = [c for c in found.evidence.simulated if c.id in set(cells["condition"])]
+    if len(present) <= most:
+        return present, False
+    z = ((cells[column] - target).abs() / cells[mcse].replace(0, np.nan)).fillna(0.0)
+    worst = z.groupby(cells["condition"]).max()
+    return sorted(present, key=lambda c: (-float(worst.get(c.id, 0.0)), c.id))[:most], True

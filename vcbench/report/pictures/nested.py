@@ -1,0 +1,191 @@
+"""Nested-loop plots: a measure in every condition of a grid."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from vcbench import numbers as num
+from vcbench.report.evidence import Condition, show
+from vcbench.report.findings import Findings, maximisers, slug
+from vcbench.report.marks import APART, COUNTS, Spec, by, layer, point, records_of
+from vcbench.report.pictures.base import Figure, figure
+from vcbench.report.tables import Cell, cut, head
+from vcbench.report.theme import BAND, GRID, INK, MUTED, SURFACE, Look
+
+
+def nested(found: Findings) -> Iterator[Figure]:
+    """Nested-loop plots, where at least two factors make at least four conditions."""
+    factors = found.evidence.factors
+    conditions = [c for c in found.evidence.simulated if all(f in c.factors for f in factors)]
+    if len(factors) < 2 or len(conditions) < 4:
+        return
+    conditions = sorted(conditions, key=lambda c: (*(_rank(c.factors[f]) for f in factors), c.id))[:120]
+    place = {c.id: i for i, c in enumerate(conditions)}
+    strip = _strip(conditions, factors)
+    cost = found.cost[found.cost["condition"].isin(place) & (found.cost["n_iter"] > 0)]
+    cost = cost[cost["method"].isin(maximisers(found))]
+    if len(cost):
+        frame = pd.DataFrame({"place": cost["condition"].map(place), "method": cost["method"], "y": cost["n_iter"]})
+        yield _loop(found, conditions, strip, frame, "iterations", "Iterations in every condition", True, num.count)
+    cells = found.cells[found.cells["condition"].isin(place)]
+    if found.evidence.judged and len(cells):
+        parameter = found.evidence.judged[0]
+        cells = cells[(cells["parameter"] == parameter) & cells["bias"].notna()]
+        relative = bool(len(cells)) and bool(cells["relative_bias"].notna().all())
+        value = 100 * cells["relative_bias"] if relative else cells["bias"]
+        frame = pd.DataFrame({"place": cells["condition"].map(place), "method": cells["method"], "y": value})
+        title = f"{'Relative bias, %, of' if relative else 'Bias of'} {parameter} in every condition"
+        if len(frame):
+            yield _loop(
+                found,
+                conditions,
+                strip,
+                frame,
+                f"bias-{slug(parameter)}",
+                title,
+                False,
+                lambda v: num.significant(v, 3),
+            )
+
+
+def _rank(value: Any) -> tuple[int, float, str]:
+    return (
+        (0, float(value), "")
+        if isinstance(value, (int, float)) and not isinstance(value, bool)
+        else (1, 0.0, str(value))
+    )
+
+
+def _strip(conditions: Sequence[Condition], factors: Sequence[str]) -> pd.DataFrame:
+    """Runs of equal levels of each factor, within the runs of the factors before it."""
+
+    rows = []
+    n = len(conditions)
+    for depth, factor in enumerate(factors):
+        keys = [tuple(str(c.factors[f]) for f in factors[: depth + 1]) for c in conditions]
+        start = 0
+        for i in range(1, n + 1):
+            if i == n or keys[i] != keys[start]:
+                level = show(conditions[start].factors[factor])
+                room = (i - start) * 760 / n > 6.5 * len(level) + 2
+                rows.append((i - 1, factor, level, start, i - 1, (start + i - 1) / 2, room))
+                start = i
+    frame = pd.DataFrame(rows, columns=["place", "factor", "level", "start", "end", "middle", "room"])
+    frame["odd"] = frame.groupby("factor").cumcount() % 2
+    return frame
+
+
+def _loop(
+    found: Findings,
+    conditions: Sequence[Condition],
+    strip: pd.DataFrame,
+    frame: pd.DataFrame,
+    name: str,
+    title: str,
+    log: bool,
+    shown: Callable[[float], str],
+) -> Figure:
+    methods = [m for m in found.evidence.methods if m in set(frame["method"])]
+    values = frame.set_index(["place", "method"])["y"]
+    rows = []
+    for i, c in enumerate(conditions):
+        cells = [head(c.label, c.id)]
+        cells += [Cell(shown(values.get((i, m), np.nan)), float(values.get((i, m), np.nan))) for m in methods]
+        rows.append(tuple(cells))
+    table = cut(f"nested-{name}", title, ("condition", *methods), rows)
+
+    def draw(narrow: bool) -> Any:
+        return nested_plot(frame, strip, methods, found.styles, log=log, reference=None if log else 0.0)
+
+    factors = list(dict.fromkeys(strip["factor"]))
+    caption = (
+        f"{title}, a line a method; the strips give the levels of {num.listing(factors)}, the last varying fastest."
+    )
+    return figure(f"nested-{name}", "conditions", title, caption, table, draw)
+
+
+def nested_plot(
+    frame: pd.DataFrame,
+    strip: pd.DataFrame,
+    methods: Sequence[str],
+    styles: Mapping[str, Look],
+    *,
+    log: bool,
+    width: int = 760,
+    height: int = 240,
+    reference: float | None = None,
+    label_expr: str = COUNTS,
+) -> Spec:
+    """A nested-loop plot: a step line a method over all conditions, and below it the level of each factor.
+
+    `frame` has place (0, 1, … in the nested order of the factors), method, y. `strip` has factor, level, start, end,
+    middle (places), odd (0 or 1, for the shading) and room (whether the level's name fits).
+    """
+    n = int(strip["end"].max()) + 1
+    methods = list(methods)
+    chosen = {m: styles[m] for m in methods}
+    x = {
+        "type": "quantitative",
+        "title": None,
+        "scale": {"domain": [-0.5, n - 0.5], "nice": False, "zero": False},
+        "axis": {"labels": False, "ticks": False, "grid": False, "domain": False},
+    }
+    y_axis: Spec = {"tickCount": 6}
+    if log:
+        low, high = float(frame["y"].min()), float(frame["y"].max())
+        y_axis = {"values": _nice_log(low, high), "labelExpr": label_expr}
+    y = {
+        "field": "y",
+        "type": "quantitative",
+        "title": None,
+        "scale": {"type": "log", "nice": False} if log else {"zero": False},
+        "axis": y_axis,
+    }
+    legend = {"title": "method", "symbolSize": 70, "symbolLimit": 0, "symbolStrokeWidth": 0}
+    colour, shape = ({**by(chosen, what, "method"), "legend": legend} for what in ("colour", "shape"))
+    dash = {**by(chosen, "dash", "method"), "legend": None}
+    records = records_of(frame[["place", "method", "y"]])
+    layers: list[Spec] = []
+    if reference is not None:
+        layers.append(layer([{"y": reference}], {"type": "rule", "color": MUTED}, y=y))
+    base = {"x": {"field": "place", **x}, "y": y, "color": colour}
+    layers.append(layer(records, {"type": "line", "interpolate": "step", "strokeWidth": 1.4}, **base, strokeDash=dash))
+    layers.append(layer(records, point(42), **base, shape=shape))
+    upper = {"width": width, "height": height, "layer": layers}
+    order = list(dict.fromkeys(strip["factor"]))
+    row = {
+        "field": "factor",
+        "type": "nominal",
+        "sort": order,
+        "title": None,
+        "axis": {"ticks": False, "domain": False},
+    }
+    shade = {"field": "odd", "type": "nominal", "scale": {"domain": [0, 1], "range": [BAND, GRID]}, "legend": None}
+    cells = strip.assign(left=strip["start"] - 0.5, right=strip["end"] + 0.5)
+    keep = ["factor", "level", "left", "right", "middle", "odd"]
+    rect = {"type": "rect", "stroke": SURFACE, "strokeWidth": 1.5}
+    text = {"type": "text", "fontSize": 10, "color": INK}
+    lower = {
+        "width": width,
+        "height": 19 * len(order),
+        "layer": [
+            layer(records_of(cells[keep]), rect, x={"field": "left", **x}, x2={"field": "right"}, y=row, color=shade),
+            layer(
+                records_of(cells.loc[cells["room"], keep]),
+                text,
+                x={"field": "middle", **x},
+                y=row,
+                text={"field": "level"},
+            ),
+        ],
+    }
+    return {"vconcat": [upper, lower], "spacing": 6, "resolve": {"scale": APART}}
+
+
+def _nice_log(low: float, high: float) -> list[float]:
+    """1, 2, 5 a decade where there are few decades, else powers of ten."""
+    first, last = int(np.floor(np.log10(low))), int(np.ceil(np.log10(high)))
+    steps = (1, 2, 5) if last - first <= 3 else (1,)
+    return [m * 10.0**k for k in range(first, last + 1) for m in steps if low <= m * 10.0**k <= high]

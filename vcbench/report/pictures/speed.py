@@ -1,0 +1,106 @@
+"""Iterations and CPU time of a fit by method."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from vcbench import numbers as num
+from vcbench.report import endings, marks
+from vcbench.report.findings import Findings, maximisers
+from vcbench.report.panels import dot_panel
+from vcbench.report.pictures.base import Figure, decades, figure, layout
+from vcbench.report.tables import Cell, Table, head
+
+
+def speed(found: Findings) -> Iterator[Figure]:
+    cost = found.cost
+    climbs = cost["method"].isin(maximisers(found))
+    cost = cost.assign(**{c: cost[c].where(climbs) for c in ("n_iter", "n_iter_p10", "n_iter_p90")})
+    iterations, cpu = endings.typical(cost, "n_iter"), endings.typical(cost, "cpu_seconds")
+    methods = [m for m in found.evidence.methods if m in set(iterations.index) | set(cpu.index)]
+    if not methods:
+        return
+    rows = []
+    fastest = float(cpu.min()) if len(cpu) else np.nan
+    for m in methods:
+        mine = cost[cost["method"] == m]
+        ran = mine["n_iter"].dropna()
+        rows.append(
+            (
+                head(m),
+                Cell(num.count(iterations.get(m)), float(iterations.get(m, np.nan))),
+                Cell(
+                    f"{num.count(ran.min())} to {num.count(ran.max())}" if len(ran) else num.ABSENT,
+                    float(ran.max()) if len(ran) else np.nan,
+                ),
+                Cell(num.count(mine["n_iter_p90"].max()), float(mine["n_iter_p90"].max())),
+                Cell(num.seconds(cpu.get(m)), float(cpu.get(m, np.nan))),
+                Cell(num.seconds(mine["cpu_seconds_p90"].max()), float(mine["cpu_seconds_p90"].max())),
+                Cell(num.times(cpu.get(m, np.nan) / fastest).removesuffix(" times"), float(cpu.get(m, np.nan))),
+            )
+        )
+    columns = (
+        "method",
+        "iterations, median",
+        "range of medians over conditions",
+        "90th percentile, worst condition",
+        "CPU time, median",
+        "90th percentile, worst condition",
+        "times the fastest",
+    )
+    table = Table(
+        "speed",
+        "Iterations and CPU time of a fit",
+        columns,
+        tuple(rows),
+        "Medians over conditions of the medians over data sets.",
+    )
+    frames = []
+    for series, column, title, expr in (
+        (iterations, "n_iter", "Iterations", marks.COUNTS),
+        (cpu, "cpu_seconds", "CPU time of one fit", marks.SECONDS),
+    ):
+        if series.empty:
+            continue
+        small = cost[cost[column] > 0][["method", column]].rename(columns={column: "x"})
+        wide = cost[cost[column] > 0].groupby("method", sort=False)
+        frame = pd.DataFrame({"x": series, "lo": wide[f"{column}_p10"].min(), "hi": wide[f"{column}_p90"].max()})
+        frame["lo"] = frame["lo"].where(frame["lo"] > 0, frame["x"])
+        frame = frame.reindex([m for m in methods if m in frame.index])
+        shown = (lambda v: num.seconds(v)) if column == "cpu_seconds" else (lambda v: num.count(v))
+        frame["tip"] = [f"{m}: {shown(v)}" for m, v in frame["x"].items()]
+        frames.append((frame.rename_axis("method").reset_index(), small, title, expr))
+
+    def draw(narrow: bool) -> Any:
+        columns, width = layout(methods, len(frames), narrow)
+        panels = []
+        for i, (frame, small, title, expr) in enumerate(frames):
+            domain, ticks = decades(pd.concat([frame["lo"], frame["hi"], frame["x"]]).dropna())
+            panels.append(
+                dot_panel(
+                    frame,
+                    methods,
+                    found.styles,
+                    title=title,
+                    width=width,
+                    labels=i % columns == 0,
+                    scale="log",
+                    domain=domain,
+                    ticks=ticks,
+                    label_expr=expr,
+                    small=small,
+                )
+            )
+        return marks.grid(panels, columns)
+
+    yield figure(
+        "speed",
+        "speed",
+        "Iterations and CPU time by method",
+        "Symbol: median over conditions of the median fit; ticks: the conditions; bars: 10th percentile of the easiest "
+        "to 90th of the hardest. Log scales. An iteration of one method is not an iteration of another: time is paid.",
+        table,
+        draw,
+    )

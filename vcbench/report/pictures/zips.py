@@ -1,0 +1,84 @@
+"""Zip plots: the intervals behind a coverage."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pandas as pd
+
+from vcbench import numbers as num
+from vcbench.report import endings, marks
+from vcbench.report.findings import Findings, slug, worst_first
+from vcbench.report.panels import zip_panel
+from vcbench.report.pictures.base import WIDE, Figure, domain_of, figure
+from vcbench.report.tables import Cell, Table, head
+
+
+def zips(found: Findings, parameter: str) -> Iterator[Figure]:
+    conditions, _ = worst_first(found, parameter, "coverage", "coverage_mcse", found.level, 1)
+    if not conditions:
+        return
+    condition = conditions[0]
+    cells = found.cells[(found.cells["parameter"] == parameter) & (found.cells["condition"] == condition.id)].set_index(
+        "method"
+    )
+    panels: list[tuple[str, pd.DataFrame, float]] = []
+    for name, methods in found.groups:
+        method = found.representative(methods)
+        lines = endings.zip_lines(found.evidence, condition.id, parameter, method)
+        if len(lines) and method in cells.index:
+            panels.append((name, lines, float(cells.loc[method, "coverage"])))
+    panels = panels[:6]
+    if not panels:
+        return
+    truth = float(cells["truth"].iloc[0])
+    every = pd.concat([p[1] for p in panels])
+    domain = domain_of([every["lower"], every["upper"]], truth)
+    domain[1] = min(
+        domain[1], float(every["upper"].quantile(0.98)) * 1.05 if every["upper"].quantile(0.98) > truth else domain[1]
+    )
+    rows = [
+        (
+            head(name),
+            head(", ".join(dict(found.groups)[name])),
+            Cell(num.percent(share), share),
+            Cell(num.count(len(lines)), len(lines)),
+        )
+        for name, lines, share in panels
+    ]
+    slugged = f"zip-{slug(parameter)}"
+    table = Table(
+        slugged,
+        f"Intervals of the zip plot, {parameter}, {condition.label}",
+        ("answer", "methods", "coverage", "lines drawn"),
+        tuple(rows),
+    )
+
+    def draw(narrow: bool) -> Any:
+        chosen = panels[:3] if narrow else panels
+        columns = 1 if narrow else min(len(chosen), 4)
+        width = 270 if narrow else min(300, (WIDE - 70 - 30 * columns) // columns)
+        charts = [
+            zip_panel(
+                lines,
+                truth,
+                title=f"{name} · {num.percent(share)}",
+                width=width,
+                domain=domain,
+                labels=i % columns == 0,
+                level=found.level,
+            )
+            for i, (name, lines, share) in enumerate(chosen)
+        ]
+        return marks.grid(charts, columns)
+
+    yield figure(
+        slugged,
+        "coverage",
+        f"Zip plot of {parameter}, {condition.label}",
+        f"Intervals for {parameter} where coverage is farthest from nominal ({condition.label}), stacked by how far "
+        "the estimate is off in SEs. Solid lines hold the truth, dashed ones miss it; a perfect method begins to miss "
+        f"at {100 * found.level:g}.",
+        table,
+        draw,
+        parameter=parameter,
+    )
