@@ -1,0 +1,58 @@
+"""`vcbench check`: do the cards give their published answers, do the runs hold their acceptance; `vcbench explain`."""
+
+import json as jsonlib
+from collections import Counter
+from dataclasses import asdict
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+
+from vcbench.cli.verdicts import exit_code, target_verdicts
+
+Json = Annotated[bool, Parameter(negative="", show_default=False, help="Print the result as JSON.")]
+
+
+def check(
+    *targets: Annotated[
+        str, Parameter(help="Run folders, model cards, or folders of cards. Default: all known cards.")
+    ],
+    inconclusive: Annotated[Literal["fail", "ok"], Parameter(help="Whether INCONCLUSIVE checks exit with 3.")] = "fail",
+    json: Json = False,
+) -> int:
+    """Hold cards to their published answers and finished studies to their acceptance rules.
+
+    A card whose data are absent is skipped and counted. Exit 0 if nothing fails, 1 if something does, 3 if nothing
+    fails but something is inconclusive.
+    """
+    if not targets:
+        from vcbench.cards import find_cards
+
+        targets = tuple(find_cards())
+    verdicts = [verdict for target in targets for verdict in target_verdicts(target)]
+    counts = Counter(verdict["verdict"] for verdict in verdicts)
+    if json:
+        print(jsonlib.dumps({"schema": "vcbench/check/1", "counts": counts, "verdicts": verdicts}, indent=1))
+    else:
+        from vcbench.cli.render import verdict_table
+
+        verdict_table(verdicts, counts)
+    return exit_code(verdicts, inconclusive)
+
+
+def explain(
+    code: Annotated[str, Parameter(help="A code (VC-BOUNDARY), a status (AT_BOUNDARY) or an error (DataError).")],
+    /,
+    *,
+    json: Json = False,
+) -> int:
+    """Say what a status or an error means and what to do."""
+    from vcbench.cli.explain import explanation
+
+    item = explanation(code)
+    if json:
+        print(jsonlib.dumps({"schema": "vcbench/explanation/1", **asdict(item)}, indent=1))
+    else:
+        from vcbench.cli.render import paragraph
+
+        paragraph(item)
+    return 0

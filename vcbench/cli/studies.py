@@ -1,0 +1,156 @@
+"""`vcbench study check | run | status | replay` and `vcbench report`."""
+
+import json as jsonlib
+from collections import Counter
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from cyclopts import Parameter
+
+from vcbench.cli.verdicts import exit_code, run_verdicts
+
+SpecFile = Annotated[str, Parameter(help="A study: a TOML file, or a name in simulations/.")]
+Folder = Annotated[Path, Parameter(help="A run folder.")]
+Json = Annotated[bool, Parameter(negative="", show_default=False, help="Print the result as JSON.")]
+Reps = Annotated[int | None, Parameter(help="Replicates, instead of the specification's; more tops a run up.")]
+
+
+def check(spec: SpecFile, /, *, reps: Reps = None, json: Json = False) -> int:
+    """Validate a study and say what it will cost; nothing is run."""
+    from vcbench.numbers import count, seconds
+    from vcbench.study.study import Study
+    from vcbench.summary import columns
+
+    study = Study.from_toml(spec)
+    table, prices = study.spec.table, study.price(reps)
+    fits, cost = sum(price.fits for price in prices), sum(price.seconds for price in prices)
+    if json:
+        methods = [{"method": p.method.label, "fits": p.fits, "cpu_seconds": p.seconds} for p in prices]
+        _print_json("study-check", title=table.title, spec_hash=study.spec.spec_hash, seed=table.seed,
+                    conditions=len(study.spec.conditions), fits=fits, cpu_seconds=cost, methods=methods)  # fmt: skip
+        return 0
+    print(f"{table.title}\n{table.question}\n")
+    print(f"{len(study.spec.conditions)} conditions · {count(fits)} fits · roughly {seconds(cost)} of one processor")
+    rows = [[p.method.label, p.method.criterion or "", count(p.fits), seconds(p.seconds)] for p in prices]
+    print(*columns(["method", "criterion", "fits", "time"], rows, left=(0, 1)), sep="\n")
+    print("\nThe specification holds. Nothing was run.")
+    return 0
+
+
+def run(
+    spec: SpecFile,
+    /,
+    *,
+    out: Annotated[Path | None, Parameter(help="Where results go. Default: runs/<name of the study>.")] = None,
+    workers: Annotated[int | None, Parameter(help="Processes. Default: the processors there are.")] = None,
+    reps: Reps = None,
+    report: Annotated[bool, Parameter(negative="--no-report", help="Render the report at the end.")] = True,
+    progress: Annotated[
+        Literal["auto", "plain", "json", "none"], Parameter(help="What to show on stderr while it runs.")
+    ] = "auto",
+    inconclusive: Annotated[Literal["fail", "ok"], Parameter(help="Whether INCONCLUSIVE checks exit with 3.")] = "fail",
+    json: Json = False,
+    quiet: Annotated[bool, Parameter(negative="", show_default=False, help="The same as --progress none.")] = False,
+) -> int:
+    """Run a study, or what is left of it, and render its report.
+
+    Ctrl-C stops it cleanly; the same command continues. Exit 0 if every acceptance check passes (or there is none), 1
+    if one fails, 3 if none fails but one is inconclusive.
+    """
+    from vcbench.study.study import Study
+
+    study = Study.from_toml(spec)
+    done = study.run(out, workers=workers, reps=reps, report=report, progress="none" if quiet else progress)
+    verdicts = run_verdicts(done.folder)
+    if json:
+        _print_json("run", folder=str(done.folder), report=None if done.report is None else str(done.report),
+                    verdicts=verdicts, **_status(done.folder))  # fmt: skip
+    else:
+        _print_verdicts(verdicts)
+        print(f"results  {done.folder}")
+        if done.report is not None:
+            print(f"report   {done.report}")
+    return exit_code(verdicts, inconclusive)
+
+
+def status(folder: Folder, /, *, json: Json = False) -> int:
+    """Say how far a run is and how its fits ended."""
+    if json:
+        _print_json("run-status", folder=str(folder), **_status(folder))
+        return 0
+    from vcbench.study.summary import end_lines, summarise
+
+    print(*end_lines(summarise(folder), folder=folder)[1:], sep="\n")
+    return 0
+
+
+def replay(
+    folder: Folder,
+    /,
+    *,
+    row: Annotated[str, Parameter(help="CONDITION/REPLICATE/METHOD, as the report names it.")],
+    json: Json = False,
+) -> int:
+    """Make one fit of a run again from its seed and compare it with what was stored.
+
+    Exit 0 if every number is the same to the last bit, 1 if not.
+    """
+    from vcbench.study.replay import replay as make_again
+
+    result = make_again(folder, row)
+    said = ["parameter", "truth", "estimate", "se", "lower", "upper"]
+    if json:
+        again = jsonlib.loads(result.again.to_json(orient="records"))
+        _print_json("replay", row=row, identical=result.identical, differences=result.differences, again=again)
+        return 0 if result.identical else 1
+    first = result.again.iloc[0]
+    print(f"{row}  {first['status']}  {first['message'] or ''}".rstrip())
+    print(f"log-likelihood {first['loglik']:.6f}, {first['n_iter']} iterations, {first['seconds']:.2g} s\n")
+    print(result.again[said].to_string(index=False, na_rep="–"))
+    print(f"\n{'identical to the stored rows' if result.identical else 'DIFFERS from the stored rows:'}")
+    print(*result.differences, sep="\n", end="\n" if result.differences else "")
+    return 0 if result.identical else 1
+
+
+def report(
+    folder: Folder,
+    /,
+    *,
+    out: Annotated[Path | None, Parameter(help="Where the page goes. Default: report/ in the run folder.")] = None,
+    publish: Annotated[
+        bool,
+        Parameter(negative="", show_default=False, help="Write reports/<name of the study>/ too, to be committed."),
+    ] = False,
+) -> int:
+    """Render the report of a run from its rows and print its path."""
+    from vcbench.report import publish as write
+    from vcbench.report import render
+
+    print(render(folder, out))
+    if publish:
+        print(write(folder, Path("reports")))
+    return 0
+
+
+def _status(folder: Path) -> dict[str, Any]:
+    from vcbench.study.summary import summarise
+
+    summary = summarise(folder)
+    methods = jsonlib.loads(summary.methods.reset_index().to_json(orient="records"))
+    return {"planned": summary.planned, "done": summary.done, "missing": summary.missing,
+            "complete": summary.complete, "methods": methods}  # fmt: skip
+
+
+def _print_verdicts(verdicts: list[dict[str, Any]]) -> None:
+    from vcbench.cli.render import verdict_table
+
+    counted = [verdict for verdict in verdicts if verdict["verdict"] != "SKIPPED"]
+    if counted:
+        verdict_table(
+            [verdict for verdict in counted if verdict["verdict"] != "PASS"],
+            Counter(verdict["verdict"] for verdict in counted),
+        )
+
+
+def _print_json(kind: str, **values: Any) -> None:
+    print(jsonlib.dumps({"schema": f"vcbench/{kind}/1", **values}, indent=1, ensure_ascii=False))
