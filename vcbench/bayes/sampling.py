@@ -1,0 +1,203 @@
+"""NUTS on a twin: compiled once per structure, given other data without compiling, gated before it is believed."""
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from vcbench.bayes.prior_choice import prior_scales
+from vcbench.bayes.reduced import Reduced, gls
+from vcbench.bayes.twin import Twin, safe
+from vcbench.errors import MethodError
+from vcbench.model.model import Model
+from vcbench.status import Status
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import xarray as xr
+
+# Gates: at most, at least, at least (R̂, ESS: Vehtari et al. 2021, Bayesian Analysis 16, 667–718).
+RHAT, ESS, BFMI = 1.01, 400, 0.2
+_COMPILED: dict[tuple, Any] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class Diagnostics:
+    """Whether the draws may be believed: `frame` (parameter × rhat, ess_bulk, ess_tail), counts, and the ending."""
+
+    frame: "pd.DataFrame"
+    divergences: int
+    bfmi: float
+    status: Status
+    message: str
+
+
+def sample(
+    twin: Twin,
+    draws: int = 1000,
+    tune: int = 1000,
+    chains: int = 4,
+    seed: Any = None,
+    cores: int | None = None,
+    target_accept: float = 0.9,
+    progress: bool = False,
+    y: Any = None,
+) -> "xr.DataTree":
+    """Draws from the twin's posterior by nutpie's NUTS, as an ArviZ DataTree.
+
+    `posterior` holds θ by our names, the free variables, correlations and `beta` (under "reml" drawn from its Gaussian
+    given θ: composition sampling); `sample_stats` is nutpie's; the attributes `status` and `message` tell whether the
+    chains passed the gates of `diagnose`: R̂ ≤ 1.01, bulk and tail ESS ≥ 400 for every θ and β, no divergence,
+    E-BFMI ≥ 0.2. seed: int, SeedSequence or None. cores: chains run at once, all if None. y: another response
+    of the same design in place of the twin's own.
+
+    The first twin of a structure is compiled (seconds); later ones in the same process only take their data.
+    Raises MethodError for counts that make no sense.
+    """
+    for key, value, least in (("draws", draws, 4), ("tune", tune, 0), ("chains", chains, 1)):
+        if int(value) != value or value < least:
+            raise MethodError(f"`{key}` is {value!r}; it must be a whole number, {least} or more.")
+    if not 0 < target_accept < 1:
+        raise MethodError(f"`target_accept` is {target_accept!r}; it must lie between 0 and 1.")
+    import nutpie
+
+    root = seed if isinstance(seed, np.random.SeedSequence) else np.random.SeedSequence(seed)
+    for_chains, for_beta = root.generate_state(2, np.uint64)
+    source = twin.source if y is None else twin.source.replace(y=y)
+    data = twin.data if y is None else twin.data_of(y)
+    compiled = compile_twin(twin)
+    used = {shared.name for shared in compiled.shared_var_keys}
+    compiled = compiled.with_data(**{name: value for name, value in data.items() if name in used})
+    compiled = replace(compiled, initial_point_func=_starts(twin, source))
+    out = nutpie.sample(
+        compiled,
+        draws=int(draws),
+        tune=int(tune),
+        chains=int(chains),
+        cores=min(int(chains), cores) if cores else None,
+        seed=int(for_chains >> np.uint64(1)),
+        target_accept=target_accept,
+        progress_bar=progress,
+        save_warmup=False,
+    )
+    if twin.criterion == "reml" and twin.source.n_fixed:
+        reduced = twin.reduced if y is None else twin.reduced.bind(_response(source))
+        out["posterior"] = _compose(out["posterior"].to_dataset(), twin, reduced, np.random.default_rng(for_beta))
+    verdict = diagnose(out, twin)
+    out.attrs.update(status=str(verdict.status), message=verdict.message, criterion=twin.criterion)
+    return out
+
+
+def compile_twin(twin: Twin) -> Any:
+    """nutpie's compiled model (Numba) of the twin's structure; one per process and structure."""
+    if twin.key not in _COMPILED:
+        import nutpie
+
+        _COMPILED[twin.key] = nutpie.compile_pymc_model(twin.model, backend="numba")
+    return _COMPILED[twin.key]
+
+
+def diagnose(posterior: "xr.DataTree", twin: Twin | None = None) -> Diagnostics:
+    """R̂ (rank-normalised), bulk and tail ESS of every θ and β, divergences and E-BFMI, and what they mean.
+
+    Status CONVERGED, or FAILED with a message that names each gate that was missed. Without `twin` every scalar of the
+    posterior is looked at.
+    """
+    import arviz as az
+    import pandas as pd
+
+    draws = _parameters(posterior["posterior"].to_dataset(), twin)
+    rows = {
+        name: {
+            "rhat": float(az.rhat(x)),
+            "ess_bulk": float(az.ess(x, method="bulk")),
+            "ess_tail": float(az.ess(x, method="tail", prob=(0.05, 0.95))),
+        }
+        for name, x in draws.items()
+    }
+    frame = pd.DataFrame.from_dict(rows, orient="index")
+    stats = posterior["sample_stats"]
+    divergences = int(stats["diverging"].sum())
+    energy = np.asarray(stats["energy"])
+    bfmi = float(np.min(np.square(np.diff(energy, axis=1)).mean(axis=1) / energy.var(axis=1)))
+    missed = []
+    worst = frame["rhat"].idxmax()
+    one_chain = next(iter(draws.values())).shape[0] == 1
+    if not frame["rhat"].max() <= RHAT and not one_chain:
+        missed.append(f"R̂ of `{worst}` is {frame['rhat'].max():.3f}, above {RHAT}")
+    for column, word in (("ess_bulk", "bulk"), ("ess_tail", "tail")):
+        if not frame[column].min() >= ESS:
+            missed.append(f"{word} ESS of `{frame[column].idxmin()}` is {frame[column].min():.0f}, below {ESS}")
+    if divergences:
+        missed.append(f"{divergences} divergent transition{'s' if divergences > 1 else ''}")
+    if not bfmi >= BFMI:
+        missed.append(f"E-BFMI is {bfmi:.2f}, below {BFMI}")
+    if not missed:
+        return Diagnostics(frame, divergences, bfmi, Status.CONVERGED, "")
+    remedy = "Raise `draws` and `tune`" + (", or `target_accept`." if divergences else ".")
+    return Diagnostics(frame, divergences, bfmi, Status.FAILED, f"{'; '.join(missed)}. {remedy}")
+
+
+def theta_draws(posterior: "xr.DataTree", twin: Twin) -> np.ndarray:
+    """θ (chains, draws, p) in the order of `theta_names`."""
+    data = posterior["posterior"]
+    return np.stack([np.asarray(data[safe(n)]) for n in twin.theta_names], axis=-1)
+
+
+def _parameters(data: "xr.Dataset", twin: Twin | None) -> dict[str, np.ndarray]:
+    """Draws (chains, draws) of each scalar that is judged."""
+    names = [safe(n) for n in twin.theta_names] if twin else [str(n) for n in data.data_vars if n != "beta"]
+    out = {n: np.asarray(data[n]) for n in names if data[n].ndim == 2}
+    if "beta" in data:
+        labels = [str(v) for v in data["fixed"].values]
+        out.update({f"beta[{label}]": np.asarray(data["beta"])[..., j] for j, label in enumerate(labels)})
+    return out
+
+
+def _compose(data: "xr.Dataset", twin: Twin, reduced: Reduced, rng: np.random.Generator) -> "xr.Dataset":
+    """β | θ, y ~ N(GLS, (XᵀV⁻¹X)⁻¹), one draw for each draw of θ."""
+    theta = np.stack([np.asarray(data[safe(n)]) for n in twin.theta_names], axis=-1)
+    shape = theta.shape[:2]
+    _, G = reduced.evaluate(theta.reshape(-1, theta.shape[-1]))
+    A, _, gamma = gls(G)
+    L = np.linalg.cholesky(A)
+    z = rng.standard_normal(gamma.shape)
+    gamma = gamma + np.linalg.solve(L.transpose(0, 2, 1), z[..., None])[..., 0]
+    beta = reduced.beta_of(gamma).reshape(*shape, -1)
+    return data.assign_coords(fixed=list(twin.source.X_names)).assign(beta=(("chain", "draw", "fixed"), beta))  # type: ignore[arg-type]
+
+
+def _starts(twin: Twin, source: Model) -> Any:
+    """Starting points on the unconstrained scale: SDs at half their unit, correlations at 0, β at OLS, jittered.
+
+    Ours and not nutpie's, whose starts stay with the response that the twin was compiled for.
+    """
+    units = prior_scales(source)
+    variance_of = {free: name for name, free in twin.free.items() if isinstance(name, str)}
+    centre: list[float] = []
+    width: list[float] = []
+    for rv in twin.model.free_RVs:
+        if rv.name in variance_of:
+            name = variance_of[rv.name]
+            on = twin.priors.sd[name].on
+            half = float(np.log(0.5 * units[name]))
+            centre.append(2 * half if on == "var" else half)
+            width.append(1.0)
+        elif rv.name in ("gamma", "beta"):
+            beta = np.linalg.lstsq(source.X, _response(source), rcond=None)[0]  # type: ignore[arg-type]
+            spread = np.full(source.n_fixed, units[source.theta_names[-1]])
+            centre += list(np.zeros(source.n_fixed) if rv.name == "gamma" else beta)
+            width += list(spread if rv.name == "gamma" else np.abs(np.linalg.inv(twin.reduced.T)) @ spread)
+        else:
+            centre.append(0.0)
+            width.append(1.0)
+    middle, reach = np.array(centre), np.array(width)
+
+    def start(seed: Any = None) -> np.ndarray:
+        return middle + reach * np.random.default_rng(seed).uniform(-1, 1, len(middle))
+
+    return start
+
+
+def _response(source: Model) -> np.ndarray:
+    return source.y if source.offset is None else source.y - source.offset
