@@ -119,7 +119,8 @@ def _components(kind: str, n_groups: int, per_group: int, rng: np.random.Generat
     """(components, n) of a kind."""
     sizes = np.full(n_groups, per_group)
     if kind not in ("one-way", "crossed", "nested"):
-        sizes = np.maximum(1, sizes + rng.integers(-3, 4, n_groups))
+        sizes = np.maximum(1, sizes + rng.integers(-3, 4, n_groups))  # groups of one row are among them
+        sizes[:2] = per_group + 1
     codes = rng.permutation(np.repeat(np.arange(n_groups), sizes))[:60]
     n = len(codes)
     labels = np.array([f"g{c}" for c in codes])
