@@ -127,8 +127,9 @@ def evaluate_blocks(
     logdet_post = 0.0
     yty = 0.0
 
-    has_within = n_within != 0 or w > 0
-    usable = sigma2 > 0.0 or (sigma2 == 0.0 and not has_within)
+    # rows without random effects and padding may cancel in n_within; τ² is exactly 0 where no such row is left
+    has_within = n_within != 0 or w > 0 or tau2 > 0.0
+    usable = sigma2 > 0.0 or not has_within
     if not usable:
         return False, -np.inf, gamma, A, score_gamma, score, expected, average, F, Wty, XtW, S, f, E0, logdet_post, yty
     s_inv = 1.0 / sigma2 if has_within else 0.0

@@ -119,7 +119,8 @@ class Blocks:
         y, rest = self.rotation.apply(Y0)
         t = self.rotation.Qw.T @ rest
         rest = rest - self.rotation.Qw @ t
-        return np.ascontiguousarray(np.moveaxis(y, 2, 0)), t.T.copy(), (rest**2).sum(0), beta0.T.copy()
+        tau2 = (rest**2).sum(0) if self.rotation.n_outside(self.n_obs) > len(t) else np.zeros(Y.shape[1])
+        return np.ascontiguousarray(np.moveaxis(y, 2, 0)), t.T.copy(), tau2, beta0.T.copy()
 
     def bind(self, y: np.ndarray) -> "Blocks":
         """The same design with the response y (n,)."""
@@ -135,6 +136,10 @@ class Rotation:
     n_blocks: int
     r: int
     Qw: np.ndarray
+
+    def n_outside(self, n: int) -> int:
+        """Rows of n that see no random effect: those that no Q_i takes."""
+        return n - sum(len(ids) * (1 if Q.ndim == 2 else min(Q.shape[1], self.r)) for ids, _, Q in self.stacks)
 
     def apply(self, Y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Q_iᵀY_i (B, r, R), and Y less its part in the blocks (n, R)."""
@@ -305,6 +310,8 @@ class BlockKernel:
         theta = np.asarray(theta, float)
         if beta is not None:
             gamma = b.basis.gamma(beta, b.beta0)
+        if gamma is not None:  # there is nothing left to integrate: ℓ_ML(β, θ)
+            criterion = "ml"
         want = (
             SCORE * ("score" in need)
             | EXPECTED * ("expected" in need or "observed" in need)

@@ -73,10 +73,12 @@ class DenseKernel:
         theta = np.asarray(theta, float)
         Q, y, n = self.basis.Q, self.y, len(self.y)
         d = Q.shape[1]
-        reml = criterion == "reml"
         if beta is not None:
             gamma = self.basis.gamma(beta, self.beta0)
         given = gamma is not None
+        if given:  # there is nothing left to integrate: ℓ_ML(β, θ)
+            criterion = "ml"
+        reml = criterion == "reml"
         failed = Evaluation(theta, criterion, -np.inf, np.zeros(d), self.beta0)
         V = np.tensordot(theta, self.V, axes=1)
         try:
@@ -100,7 +102,7 @@ class DenseKernel:
         wants_info = {"expected", "observed", "average"} & set(need)
         if "score" in need or wants_info:
             T = cho_solve(factor, np.eye(n))
-            P = T - VinvQ @ cho_solve(A_factor, VinvQ.T)
+            P = T if given else T - VinvQ @ cho_solve(A_factor, VinvQ.T)
             if reml:
                 T = P
             work = self.V @ g  # V_j P y

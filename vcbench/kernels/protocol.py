@@ -77,7 +77,8 @@ class Evaluation:
 
     loglik is −inf, and the rest None, where V(θ) is not positive definite.
     score (p,), expected/average/observed (p, p): of ℓ with β profiled (ML) or integrated (REML), natural units; where β
-    was given, score and expected are those of θ in ℓ_ML(β, θ), and score_gamma (d,) is ∂ℓ/∂γ = QᵀV⁻¹r.
+    was given, they are those of θ in ℓ_ML(β, θ), whatever criterion was asked for, and score_gamma (d,) is
+    ∂ℓ/∂γ = QᵀV⁻¹r.
     """
 
     theta: np.ndarray
