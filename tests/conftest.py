@@ -2,9 +2,17 @@
 
 import os
 
+import numpy as np
+import pytest
 from hypothesis import HealthCheck, settings
 
 _QUIET = [HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large]  # models are slow to draw
 settings.register_profile("default", derandomize=True, max_examples=40, deadline=None, suppress_health_check=_QUIET)
 settings.register_profile("night", max_examples=1000, deadline=None, suppress_health_check=_QUIET, print_blob=True)
 settings.load_profile(os.environ.get("VCBENCH_PROFILE", "default"))
+
+
+@pytest.fixture
+def rng():
+    """A generator of its own for each test, always the same."""
+    return np.random.default_rng(20261121)
