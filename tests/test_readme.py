@@ -1,0 +1,44 @@
+"""The README's words are true: its example runs, and its commands exist."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from vcbench.cli.app import run
+
+CHECKOUT = Path(__file__).resolve().parents[1]
+README = (CHECKOUT / "README.md").read_text(encoding="utf-8")
+EXAMPLE = re.findall(r"```python\n(.*?)```", README, re.DOTALL)[0]
+COMMANDS = re.findall(r"^vcbench ((?:study )?[a-z]+)", README, re.MULTILINE)
+
+
+def test_example__is_fifteen_lines_and_runs(monkeypatch, capsys):
+    assert len(EXAMPLE.splitlines()) <= 15
+    monkeypatch.chdir(CHECKOUT)
+    exec(EXAMPLE, {})
+    out = capsys.readouterr().out
+    assert "612.09  288.78" in out  # the variance between subjects and its standard error
+    assert "CONVERGED 30 -875.9696" in out
+    assert "AGREE  4 of 4 REML methods" in out
+
+
+@pytest.mark.parametrize("command", sorted(set(COMMANDS)))
+def test_command__exists(command, capsys):
+    assert run([*shlex.split(command), "--help"]) == 0
+    assert f"Usage: vcbench {command}" in capsys.readouterr().out
+
+
+def test_commands__every_one_is_shown():
+    assert {
+        "fit",
+        "compare",
+        "study check",
+        "study run",
+        "study status",
+        "study replay",
+        "report",
+        "check",
+        "explain",
+    } == set(COMMANDS)
