@@ -7,20 +7,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from vcbench.fitted import CODES
 from vcbench.status import Status
 from vcbench.study.conditions import Condition
 from vcbench.study.seeds import seed_text
 from vcbench.study.spec import MethodEntry, Spec
 
-CODES = {
-    Status.CONVERGED: "VC-CONVERGED",
-    Status.AT_BOUNDARY: "VC-BOUNDARY",
-    Status.MAX_ITER: "VC-MAX-ITER",
-    Status.SINGULAR_V: "VC-SINGULAR-V",
-    Status.FAILED: "VC-FAILED",
-    Status.TIMEOUT: "VC-TIMEOUT",
-    Status.SKIPPED: "VC-SKIPPED",
-}
 PER_FIT = ("loglik", "n_iter", "n_eval", "seconds", "cpu_seconds")
 PER_PARAMETER = ("estimate", "se", "lower", "upper")
 KEYS = ("condition", "replicate", "method", "parameter")
@@ -53,7 +45,7 @@ class BlockFit:
     @classmethod
     def empty(cls, parameters: Sequence[str], n: int, status: Status, message: str) -> "BlockFit":
         """n fits that gave nothing, and why."""
-        arrays = {name: np.full((n, len(parameters)), np.nan) for name in PER_PARAMETER}
+        arrays: dict[str, Any] = {name: np.full((n, len(parameters)), np.nan) for name in PER_PARAMETER}
         arrays |= {name: np.full(n, np.nan) for name in PER_FIT}
         return cls(tuple(parameters), **arrays, status=[status] * n, message=[message] * n, interval=None)
 
@@ -61,7 +53,9 @@ class BlockFit:
     def joined(cls, parts: Sequence["BlockFit"]) -> "BlockFit":
         """Blocks of one method, one after the other."""
         first = parts[0]
-        arrays = {name: np.concatenate([getattr(part, name) for part in parts]) for name in (*PER_PARAMETER, *PER_FIT)}
+        arrays: dict[str, Any] = {
+            name: np.concatenate([getattr(part, name) for part in parts]) for name in (*PER_PARAMETER, *PER_FIT)
+        }
         interval = next((part.interval for part in parts if part.interval), None)
         return cls(
             first.parameters, **arrays, status=[s for part in parts for s in part.status],

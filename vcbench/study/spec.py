@@ -17,6 +17,7 @@ from vcbench.study.seeds import digest
 
 Criterion = Literal["ml", "reml"]
 Text = Annotated[str, Field(min_length=1)]
+OWN_OPTIONS = ("seed", "trace")  # a study gives these itself
 METHOD_KEYS = ("name", "label", "criterion", "replicates", "data")
 
 
@@ -201,9 +202,10 @@ def _check_method(
         return None, problems
     method = known[str(name)]
     options = {key: value for key, value in entry.items() if key not in METHOD_KEYS}
+    known_options = [key for key in method.options if key not in OWN_OPTIONS]
     for key, value in options.items():
-        if key not in method.options:
-            problems.append(unknown_key((*path, key), (*METHOD_KEYS, *method.options), f"method `{name}`"))
+        if key not in known_options:
+            problems.append(unknown_key((*path, key), (*METHOD_KEYS, *known_options), f"method `{name}`"))
         elif not _fits(value, method.options[key]):
             wanted = getattr(method.options[key], "__name__", str(method.options[key]))
             problems.append(Problem((*path, key), f"`{key}` of `{name}` must be {wanted}, not {shown(value)}"))
@@ -277,13 +279,13 @@ def _hash(table: StudyTable, conditions: Sequence[Condition], methods: Sequence[
 
 def registered_methods() -> Mapping[str, Any]:
     """The method registry: name → entry with `criteria`, `kind` and `options` (name → type)."""
-    from vcbench.fit import METHODS
+    from vcbench.methods import METHODS
 
     return METHODS
 
 
 def check_method(name: str, criterion: str) -> None:
     """MethodError unless the method exists under the criterion."""
-    from vcbench import fit
+    from vcbench import methods
 
-    fit.check_method(name, criterion)
+    methods.check_method(name, criterion)

@@ -32,6 +32,7 @@ SHARD = re.compile(
     r"^(?P<condition>\d+)-(?P<key>[0-9a-f]{16})-(?P<method>[0-9a-f]{8})-(?P<first>\d+)-(?P<last>\d+)\.parquet$"
 )
 ROWS, TRACES, RUN, SPEC, LOCK = "rows", "traces", "run.json", "spec.toml", "lock"
+OWN = {ROWS, TRACES, SPEC, LOCK, f"{SPEC}.tmp", f"{RUN}.tmp"}  # what a run killed in its first instant leaves
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +81,7 @@ def open_store(folder: Path, spec: Spec) -> Iterator[Store]:
     if folder.exists() and not folder.is_dir():
         raise StoreError(f"`{folder}` is a file. Name a folder for the results.")
     known = folder / RUN
-    if folder.is_dir() and not known.is_file() and any(name != LOCK for name in os.listdir(folder)):
+    if folder.is_dir() and not known.is_file() and not set(os.listdir(folder)) <= OWN:
         raise StoreError(
             f"`{folder}` holds other files and no {RUN}: it is no results folder. Name a new or empty one."
         )
@@ -108,8 +109,8 @@ def _locked(path: Path, folder: Path) -> Iterator[None]:
         if not _take(file):
             file.seek(0)
             raise StoreError(
-                f"`{folder}` is being run by process {file.read().strip() or 'unknown'}. Wait for it, or give another folder"
-                " with --out."
+                f"`{folder}` is being run by process {file.read().strip() or 'unknown'}. Wait for it, or give another"
+                " folder with --out."
             )
         file.seek(0)
         file.truncate()
@@ -156,6 +157,17 @@ def _write_bytes(data: Any, path: Path) -> None:
 
 def _names(folder: Path) -> list[str]:
     return sorted(os.listdir(folder)) if folder.is_dir() else []
+
+
+def find_shard(folder: Path, condition: Condition, method: MethodEntry, replicate: int) -> tuple[int, int] | None:
+    """(first, last) of the shard that holds a replicate, None if there is none."""
+    for name in _names(folder / ROWS):
+        shard = SHARD.match(name)
+        if shard and shard["condition"] == condition.id and int(shard["method"], 16) == method_stream(method.label):
+            first, last = int(shard["first"]), int(shard["last"])
+            if first <= replicate <= last:
+                return first, last
+    return None
 
 
 def read_run(folder: Path | str) -> dict[str, Any]:

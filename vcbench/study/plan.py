@@ -1,0 +1,45 @@
+"""What is left to do: the replicates a specification asks for, less those in the store, cut into tasks."""
+
+from collections.abc import Iterable, Mapping
+
+from vcbench.study.seeds import method_stream
+from vcbench.study.spec import Spec
+from vcbench.study.work import Task
+
+Done = Mapping[tuple[str, int], set[int]]
+
+
+def plan_tasks(spec: Spec, done: Done, reps: int | None = None) -> tuple[list[Task], int]:
+    """The tasks left, and the number of fits the study has in all.
+
+    A block belongs to the specification: replicates k·block_size … (k+1)·block_size − 1, whatever their number. Quick
+    methods share a task, and with it the data; a posterior is a task of its own.
+    """
+    tasks: list[Task] = []
+    total = 0
+    for c, condition in enumerate(spec.conditions):
+        together: dict[tuple[int, int], list[int]] = {}
+        for m, method in enumerate(spec.methods):
+            planned = spec.replicates(condition, method, reps)
+            total += planned
+            have = done.get((condition.id, method_stream(method.label)), set())
+            for first, n in _gaps(planned, spec.table.block_size, have):
+                if method.kind == "bayes":
+                    tasks.append(Task(c, (m,), first, n))
+                else:
+                    together.setdefault((first, n), []).append(m)
+        tasks += [Task(c, tuple(methods), first, n) for (first, n), methods in together.items()]
+    return tasks, total
+
+
+def _gaps(planned: int, block_size: int, have: set[int]) -> Iterable[tuple[int, int]]:
+    """(first, n) of each unbroken run of missing replicates within a block."""
+    for start in range(0, planned, block_size):
+        first = None
+        for r in range(start, min(start + block_size, planned) + 1):
+            inside = r < min(start + block_size, planned) and r not in have
+            if inside and first is None:
+                first = r
+            elif not inside and first is not None:
+                yield first, r - first
+                first = None

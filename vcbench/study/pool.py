@@ -1,0 +1,99 @@
+"""Running tasks: in this process, on a pool of spawned processes, or on any `concurrent.futures.Executor` handed in."""
+
+import contextlib
+import multiprocessing
+import os
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+
+from vcbench.status import Status
+from vcbench.study.spec import Spec
+from vcbench.study.work import BLAS_THREADS, Result, Task, lost_task, run_task, start_worker
+
+HEARTBEAT = 0.25
+AHEAD = 2  # tasks waiting a worker: enough to keep it busy, few enough to stop soon
+
+
+def run_here(spec: Spec, stem: str, tasks: list[Task]) -> Iterator[Result | None]:
+    """One task after the other in this process, with one BLAS thread. Posteriors come last."""
+    from threadpoolctl import threadpool_limits
+
+    with threadpool_limits(1):
+        for task in sorted(tasks, key=lambda task: is_long(spec, task)):
+            yield run_task(spec, stem, task)
+
+
+def run_on(spec: Spec, stem: str, tasks: list[Task], executor: Executor, workers: int) -> Iterator[Result | None]:
+    """Tasks on an executor, as they finish; None now and then. Posteriors go first, so that none is left over alone."""
+    waiting = deque(sorted(tasks, key=lambda task: not is_long(spec, task)))
+    running: dict[Future[Result], Task] = {}
+    while waiting or running:
+        while waiting and len(running) < AHEAD * workers:
+            task = waiting.popleft()
+            running[executor.submit(run_task, spec, stem, task)] = task
+        finished, _ = wait(running, timeout=HEARTBEAT, return_when=FIRST_COMPLETED)
+        for future in finished:
+            del running[future]
+            yield future.result()
+        if not finished:
+            yield None
+
+
+def run_pool(spec: Spec, stem: str, tasks: list[Task], workers: int) -> Iterator[Result | None]:
+    """Tasks on a spawned pool. If a process dies, those that ran go one by one, and one that dies again has failed."""
+    left = sorted(tasks, key=lambda task: not is_long(spec, task))
+    alone = 0
+    while left:
+        n = 1 if alone else workers
+        with _spawned(n) as pool:
+            try:
+                for result in run_on(spec, stem, left[:1] if alone else list(left), pool, n):
+                    if result is not None:
+                        left.remove(result.task)
+                    yield result
+                alone -= 1
+            except BrokenProcessPool:
+                if alone:
+                    yield lost_task(spec, stem, left.pop(0), Status.FAILED, "the process that ran this fit died")
+                    alone -= 1
+                else:
+                    alone = min(len(left), AHEAD * workers)  # exactly those that were running
+
+
+def is_long(spec: Spec, task: Task) -> bool:
+    """True for a task that samples or integrates a posterior."""
+    return any(spec.methods[m].kind == "bayes" for m in task.methods)
+
+
+@contextlib.contextmanager
+def _spawned(workers: int) -> Iterator[ProcessPoolExecutor]:
+    """A pool of spawned processes with one BLAS thread each, ended at once if this process is interrupted."""
+    before = {name: os.environ.get(name) for name in BLAS_THREADS}
+    os.environ.update(dict.fromkeys(BLAS_THREADS, "1"))
+    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=start_worker)
+    try:
+        yield pool
+        pool.shutdown()
+    except BaseException:
+        processes = list((getattr(pool, "_processes", None) or {}).values())
+        pool.shutdown(wait=False, cancel_futures=True)
+        for process in processes:
+            process.terminate()
+        for process in processes:
+            process.join(5)
+        raise
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+def available_processors() -> int:
+    """Processors this process may use."""
+    if hasattr(os, "process_cpu_count"):
+        return os.process_cpu_count() or 1
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

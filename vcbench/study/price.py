@@ -1,0 +1,60 @@
+"""What a study will cost, before it runs: fits by method and a rough time, from the sizes of its designs."""
+
+from dataclasses import dataclass
+
+from vcbench.study.conditions import Condition
+from vcbench.study.generators import FromCard, OneWay, RandomSlope, Snp, VarianceComponents
+from vcbench.study.spec import MethodEntry, Spec
+
+# Iterations a fit takes as a rule: second-order methods a handful, EMs hundreds to thousands.
+ITERATIONS = {
+    "em": 800, "em-simplified": 800, "em-reml": 800, "em-henderson": 800, "ecme": 800, "px-em": 100,
+    "px-em-component": 80, "px-em-full": 60, "moments": 1,
+}  # fmt: skip
+SECOND_ORDER = 8
+POSTERIOR = {"nuts": (15.0, 0.3), "quadrature": (1.0, 0.05)}  # once a condition and process (compiling), then each fit
+
+
+@dataclass(frozen=True, slots=True)
+class Price:
+    """One method's part of a study: fits planned and seconds of one processor, roughly."""
+
+    method: MethodEntry
+    fits: int
+    seconds: float
+
+
+def price_study(spec: Spec, reps: int | None = None) -> list[Price]:
+    """The price of each method; a factor of 3 either way is meant by "roughly"."""
+    prices = []
+    for method in spec.methods:
+        fits, seconds = 0, 0.0
+        for condition in spec.conditions:
+            n = spec.replicates(condition, method, reps)
+            fits += n
+            once, each = seconds_per_fit(condition, method)
+            seconds += (once if n else 0.0) + n * each
+        prices.append(Price(method, fits, seconds))
+    return prices
+
+
+def seconds_per_fit(condition: Condition, method: MethodEntry) -> tuple[float, float]:
+    """(once, each): seconds before the first fit of a condition, and of every fit."""
+    if method.name in POSTERIOR:
+        return POSTERIOR[method.name]
+    step, design = _sizes(condition)
+    steps = ITERATIONS.get(method.name, SECOND_ORDER)
+    limit = method.options.get("max_iter")
+    return design, 3e-5 + step * min(steps, limit if isinstance(limit, int) else steps)
+
+
+def _sizes(condition: Condition) -> tuple[float, float]:
+    """Seconds of one iteration, and of the design, by the kernel the generator's structure gets."""
+    made = condition.generator
+    if isinstance(made, VarianceComponents) and (len(made.q) > 1 or made.q_over_n is not None):
+        cube = (made.n / 100) ** 3
+        return 1e-3 + 1e-3 * cube, 1e-3 * cube
+    if isinstance(made, Snp | VarianceComponents):
+        return 2e-8 * made.n, 2e-3 * (made.n / 100) ** 3
+    groups = made.n_groups if isinstance(made, OneWay | RandomSlope) else 50
+    return 1e-6 + 2e-7 * groups, 0.05 if made is None or isinstance(made, FromCard) else 1e-3

@@ -1,0 +1,238 @@
+"""`vc.Study`: a study read from its TOML, checked, priced, run, resumed and held to its acceptance rules."""
+
+import contextlib
+import signal
+import threading
+from collections.abc import Iterator
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+import vcbench
+from vcbench.errors import SpecError, did_you_mean
+from vcbench.study import pool, store
+from vcbench.study.acceptance import Verdict, check_rows
+from vcbench.study.measures import measures
+from vcbench.study.plan import plan_tasks
+from vcbench.study.price import Price, price_study
+from vcbench.study.progress import choose_progress, now
+from vcbench.study.spec import Spec, read_spec
+from vcbench.study.store import Store, open_store, read_rows, read_traces
+from vcbench.study.summary import Summary, end_lines, summarise
+from vcbench.study.tally import Tally
+from vcbench.study.work import Result, provenance
+
+PACKAGE = Path(vcbench.__file__).resolve().parent
+POOL_PAYS = 6.0  # seconds of work below which starting processes costs more than it saves
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A run folder of a study, finished or not."""
+
+    folder: Path
+    spec: Spec
+    report: Path | None = None
+
+    @property
+    def rows(self) -> pd.DataFrame:
+        """One row a (condition, replicate, method, parameter), sorted."""
+        return read_rows(self.folder)
+
+    @property
+    def traces(self) -> pd.DataFrame:
+        """Log-likelihood against iteration, where kept."""
+        return read_traces(self.folder)
+
+    @property
+    def summary(self) -> Summary:
+        """How the fits ended, by method."""
+        return summarise(self.folder)
+
+    def measures(self, **options: Any) -> pd.DataFrame:
+        """`vcbench.measures` of the rows, at the study's level and reference unless said."""
+        defaults: dict[str, Any] = {"level": self.spec.table.level, "reference": self.spec.table.reference}
+        if self.spec.table.measures:
+            defaults["only"] = self.spec.table.measures
+        return measures(self.rows, **{**defaults, **options})
+
+
+@dataclass(frozen=True, slots=True)
+class Study:
+    """A study that is known to be well specified: `Study.from_toml`. `stem` names its results."""
+
+    spec: Spec
+    stem: str
+
+    @classmethod
+    def from_toml(cls, path: str | Path) -> "Study":
+        """The study of a TOML file, or of a name in `simulations/`. Raises SpecError with every problem in it."""
+        found = find_study(path)
+        try:
+            text = found.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise SpecError(f"{found} cannot be read: {error}.") from error
+        return cls(read_spec(text, str(path)), found.stem)
+
+    @classmethod
+    def from_text(cls, text: str, stem: str = "study") -> "Study":
+        """The study of a TOML text."""
+        return cls(read_spec(text, f"{stem}.toml"), stem)
+
+    def price(self, reps: int | None = None) -> list[Price]:
+        """Fits and rough processor seconds of each method."""
+        return price_study(self.spec, reps)
+
+    def run(
+        self,
+        out: str | Path | None = None,
+        executor: Executor | None = None,
+        workers: int | None = None,
+        reps: int | None = None,
+        progress: str = "auto",
+        report: bool = True,
+    ) -> Run:
+        """Run what is not yet in the folder `out` (default `runs/<stem>`), and render its report.
+
+        executor: any `concurrent.futures.Executor` whose workers can import vcbench; None is a pool of `workers`
+        spawned processes (default: the processors there are; 1 runs here). reps: replicates, for the specification's.
+        progress: "auto", "plain", "json" or "none", on stderr. Results are the same to the last bit whatever runs
+        them.
+
+        Raises StoreError for a folder of another specification or one that is being run; KeyboardInterrupt on Ctrl-C or
+        SIGTERM, with everything finished so far in the folder: the same call continues.
+        """
+        for name, value in (("reps", reps), ("workers", workers)):
+            if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+                raise SpecError(f"{name} must be a whole number of at least 1, not {value!r}.")
+        display = choose_progress(progress)
+        folder = Path("runs") / self.stem if out is None else Path(out)
+        with open_store(folder, self.spec) as held:
+            tasks, total = plan_tasks(self.spec, held.done(), reps)
+            n = workers or self._workers(len(tasks), reps)
+            self._note_start(held, total)
+            tally = Tally.of(self.spec, tasks, total, n)
+            results: Iterator[Result | None]
+            if executor is not None:
+                results = pool.run_on(self.spec, self.stem, tasks, executor, n)
+            elif n == 1 or not tasks:
+                results = pool.run_here(self.spec, self.stem, tasks)
+            else:
+                results = pool.run_pool(self.spec, self.stem, tasks, n)
+            display.start(tally, self.spec.table.title, self.spec.table.seed)
+            interrupted = True
+            try:
+                with _sigterm_interrupts(), contextlib.closing(results):  # type: ignore[type-var]
+                    for result in results:
+                        if result is not None:
+                            self._keep(held, result)
+                            tally.add(result)
+                        display.advance(tally, result)
+                interrupted = False
+                held.note(finished=now(), warnings=dict(tally.warnings))
+            finally:
+                lines = (
+                    []
+                    if progress in ("none", "json")
+                    else end_lines(summarise(folder), tally.elapsed, folder, interrupted)
+                )
+                display.end(tally, lines, interrupted)
+        return Run(folder, self.spec, self._render(folder) if report else None)
+
+    def check(self, run: Run | str | Path) -> list[Verdict]:
+        """The verdicts of the specification's acceptance checks on a run."""
+        folder = run.folder if isinstance(run, Run) else Path(run)
+        return check_rows(self.spec, read_rows(folder))
+
+    def _workers(self, tasks: int, reps: int | None) -> int:
+        """Processes worth starting: one for each processor, unless the work is done sooner than they are."""
+        work = sum(price.seconds for price in self.price(reps))
+        return 1 if work < POOL_PAYS else max(1, min(pool.available_processors(), tasks))
+
+    def _keep(self, held: Store, result: Result) -> None:
+        condition = self.spec.conditions[result.task.condition]
+        for part in result.parts:
+            method = self.spec.methods[part.method]
+            held.write(condition, method, result.task.first, part.rows, result.task.n, part.trace)
+
+    def _note_start(self, held: Store, total: int) -> None:
+        """run.json: what the report needs to know of the study."""
+        spec, table = self.spec, self.spec.table
+        known = store.read_run(held.folder) if (held.folder / store.RUN).is_file() else {}
+        held.note(
+            study=self.stem,
+            title=table.title,
+            question=table.question,
+            aims=table.aims,
+            spec_hash=spec.spec_hash,
+            version=vcbench.__version__,
+            seed=table.seed,
+            replicates=table.replicates,
+            level=table.level,
+            reference=table.reference,
+            conditions=[
+                {"id": c.id, "data": c.entry, "real": c.real, "factors": dict(c.factors), "settings": dict(c.settings)}
+                for c in spec.conditions
+            ],
+            methods=[
+                {"label": m.label, "name": m.name, "criterion": m.criterion, "kind": m.kind, "options": dict(m.options)}
+                for m in spec.methods
+            ],
+            n_planned=total,
+            started=known.get("started") or now(),
+            finished=None,
+            provenance=provenance(),
+        )
+
+    def _render(self, folder: Path) -> Path:
+        from vcbench.report import render
+
+        return render(folder)
+
+
+def find_study(path: str | Path) -> Path:
+    """The file of a study: a path, or a name among the working directory's, the checkout's and the package's own."""
+    given = Path(path)
+    if given.suffix == ".toml" or len(given.parts) > 1:
+        if given.is_file():
+            return given
+        raise SpecError(
+            f"there is no study file `{path}`. Name a file, or one of: {', '.join(known_studies()) or 'none'}."
+        )
+    known = known_studies()
+    if str(path) not in known:
+        raise SpecError(
+            f"unknown study `{path}`. Choose from {', '.join(known) or 'none'}, or name a TOML file."
+            f"{did_you_mean(str(path), known)}"
+        )
+    return known[str(path)]
+
+
+def known_studies() -> dict[str, Path]:
+    """Studies by name."""
+    folders = [Path("simulations"), PACKAGE.parent / "simulations", PACKAGE / "_content" / "simulations"]
+    found: dict[str, Path] = {}
+    for folder in folders:
+        for file in sorted(folder.glob("*.toml")):
+            found.setdefault(file.stem, file)
+    return found
+
+
+@contextlib.contextmanager
+def _sigterm_interrupts() -> Iterator[None]:
+    """SIGTERM (a batch system's walltime) stops a run as Ctrl-C does."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

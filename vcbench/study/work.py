@@ -1,0 +1,280 @@
+"""A task: some methods on one block of replicates of one condition, run here or in another process."""
+
+import os
+import platform
+import socket
+import threading
+import time
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import cache
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from vcbench.errors import VcbenchError
+from vcbench.kernels import build
+from vcbench.model.model import Model
+from vcbench.status import Status
+from vcbench.study.conditions import Condition
+from vcbench.study.fitting import fit_block, thin
+from vcbench.study.rows import BlockFit, build_table, numbers
+from vcbench.study.seeds import DATA, DESIGN, canonical_json, generator, method_stream, seed_sequence
+from vcbench.study.simulate import Simulator
+from vcbench.study.spec import MethodEntry, Spec
+
+KEPT_DESIGNS = 4
+BLAS_THREADS = (
+    "OPENBLAS_NUM_THREADS",
+    "OMP_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "NUMBA_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """Replicates `first` … `first` + `n` − 1 of a condition, by the methods at these places of the specification."""
+
+    condition: int
+    methods: tuple[int, ...]
+    first: int
+    n: int
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What one method gave: its rows and path, how the fits ended, what they cost, and which failed."""
+
+    method: int
+    rows: pa.Table
+    trace: pa.Table | None
+    endings: Mapping[str, int]
+    seconds: float
+    failures: tuple[tuple[int, str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """A finished task."""
+
+    task: Task
+    parts: tuple[Part, ...]
+    warnings: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class _Data:
+    """Responses of a block: one model for all (Y), or one a replicate; the truth likewise."""
+
+    models: list[Model]
+    Y: np.ndarray | None
+    truth: Any
+
+
+def run_task(spec: Spec, stem: str, task: Task) -> Result:
+    """Draw the data of a task, fit them by each of its methods, and return rows."""
+    condition = spec.conditions[task.condition]
+    parts, warned = [], Counter[str]()
+    try:
+        data: _Data | None = _draw(spec, condition, task)
+        lost = ""
+    except VcbenchError as error:
+        data, lost = None, str(error)
+    for i in task.methods:
+        method = spec.methods[i]
+        began = time.perf_counter()
+        trace = None
+        if data is None:
+            fit, truth = BlockFit.empty(_parameters(condition), task.n, Status.SKIPPED, lost), {}
+        else:
+            fit, path, more = _fit(spec, condition, method, task, data)
+            warned.update(more)
+            truth = data.truth
+            if path is not None and len(path):
+                trace = _trace_table(condition, method, path)
+        rows = build_table(spec, stem, condition, method, task.first, fit, truth).replace_schema_metadata(
+            {"vcbench": canonical_json(provenance())}
+        )
+        failures = tuple(
+            (task.first + r, str(status), message)
+            for r, (status, message) in enumerate(zip(fit.status, fit.message, strict=True))
+            if not status.ok
+        )
+        endings = Counter(str(status) for status in fit.status)
+        parts.append(Part(i, rows, trace, endings, time.perf_counter() - began, failures))
+    return Result(task, tuple(parts), warned)
+
+
+def lost_task(spec: Spec, stem: str, task: Task, status: Status, why: str) -> Result:
+    """The rows of a task that could not be run."""
+    condition = spec.conditions[task.condition]
+    try:
+        source = _prepare(spec, task.condition)
+    except VcbenchError:
+        source = None
+    if isinstance(source, Simulator):
+        names, truth = tuple(source.truth), source.truth
+    elif isinstance(source, Model):
+        names, truth = (*source.theta_names, *(source.X_names or ())), {}
+    else:
+        names, truth = _parameters(condition), {}
+    parts = []
+    for i in task.methods:
+        fit = BlockFit.empty(names, task.n, status, why)
+        rows = build_table(spec, stem, condition, spec.methods[i], task.first, fit, truth)
+        failures = tuple((task.first + r, str(status), why) for r in range(task.n))
+        parts.append(Part(i, rows, None, {str(status): task.n}, 0.0, failures))
+    return Result(task, tuple(parts))
+
+
+def _draw(spec: Spec, condition: Condition, task: Task) -> _Data:
+    """The data of a block. Real data are the card's own."""
+    source = _prepare(spec, task.condition)
+    if isinstance(source, Model):
+        return _Data([source], source.y[:, None], {})
+    seed, key = spec.table.seed, condition.key
+    rngs = [generator(seed, key, r, DATA) for r in range(task.first, task.first + task.n)]
+    if source is None:
+        assert condition.generator is not None
+        drawn = [condition.generator.build(rng) for rng in rngs]  # the design comes from the replicate's own stream
+        models = [one.model.replace(y=one.draw([rng])[:, 0]) for one, rng in zip(drawn, rngs, strict=True)]
+        return _Data(models, None, [one.truth for one in drawn])
+    return _Data([source.model], source.draw(rngs), source.truth)
+
+
+_prepared: dict[tuple[str, int], Model | Simulator | None] = {}
+
+
+def _prepare(spec: Spec, index: int) -> Model | Simulator | None:
+    """A condition's design, kept for the next block: the card's Model, a Simulator, or None where it is redrawn."""
+    where = (spec.spec_hash, index)
+    if where not in _prepared:
+        while len(_prepared) >= KEPT_DESIGNS:
+            _prepared.pop(next(iter(_prepared)))
+        _prepared[where] = _build(spec, spec.conditions[index])
+    return _prepared[where]
+
+
+def _build(spec: Spec, condition: Condition) -> Model | Simulator | None:
+    if condition.generator is None:
+        from vcbench.cards import load_card
+
+        assert condition.card is not None
+        return load_card(condition.card).model()
+    if condition.generator.redraws:
+        return None
+    return condition.generator.build(generator(spec.table.seed, condition.key, DESIGN))
+
+
+def _fit(
+    spec: Spec, condition: Condition, method: MethodEntry, task: Task, data: _Data
+) -> tuple[BlockFit, np.ndarray | None, Counter[str]]:
+    """The fits of a block, and the path of replicate 0 where the study keeps it."""
+    level = spec.table.level
+    stream = method_stream(method.label)
+    replicates = range(task.first, task.first + task.n)
+    seeds = [seed_sequence(spec.table.seed, condition.key, r, stream) for r in replicates]
+    if data.Y is None:
+        each = [fit_block(one, one.y[:, None], method, level, [s]) for one, s in zip(data.models, seeds, strict=True)]
+        warned = sum((more for _, _, more in each), Counter[str]())
+        path = each[0][1]
+        fit = BlockFit.joined([one for one, _, _ in each])
+    else:
+        model = data.models[0]
+        _warm(spec, condition, model, data.Y, method)
+        fit, path, warned = fit_block(model, data.Y, method, level, seeds)
+        if task.first == 0 and path is None and spec.table.trace and method.kind == "solver":
+            _, path, _ = fit_block(model, data.Y[:, :1], method, level)
+    return fit, path if task.first == 0 and spec.table.trace else None, warned
+
+
+_warmed: set[tuple[str, str, str]] = set()
+
+
+def _warm(spec: Spec, condition: Condition, model: Model, Y: np.ndarray, method: MethodEntry) -> None:
+    """Build the kernel on the model's own response, then take untimed steps.
+
+    A kernel's scale is that of the response it was built on: were it built on the first replicate that comes along, the
+    last bits of all others would depend on which that was. The steps are taken so that no fit is charged for compiling.
+    """
+    if method.kind not in ("solver", "moments"):
+        return
+    try:
+        build(model, str(method.options.get("kernel", "auto")))
+    except VcbenchError:
+        return  # the fits will say so
+    what = (spec.spec_hash, condition.id, method.label)
+    if method.kind != "solver" or what in _warmed:
+        return
+    _warmed.add(what)
+    one_step = replace(method, options={**method.options, "max_iter": 1})
+    for width in {1, min(2, Y.shape[1])}:  # one response and many take different paths
+        fit_block(model, Y[:, :width], one_step, spec.table.level)
+
+
+def _parameters(condition: Condition) -> tuple[str, ...]:
+    """What a condition without data has rows for: nothing is known of its parameters but that there is a residual."""
+    return ("residual:var",)
+
+
+def _trace_table(condition: Condition, method: MethodEntry, path: np.ndarray) -> pa.Table:
+    """Log-likelihood and seconds against iteration, thinned where it is long."""
+    keep = thin(len(path))
+    n = len(keep)
+    return pa.table({
+        "condition": pa.repeat(condition.id, n), "replicate": pa.repeat(pa.scalar(0, pa.int64()), n),
+        "method": pa.repeat(method.label, n), "iteration": pa.array(keep, pa.int64()),
+        "loglik": numbers(path[keep, 0]), "seconds": numbers(path[keep, -1]),
+    })  # fmt: skip
+
+
+@cache
+def provenance() -> dict[str, str]:
+    """What made a shard."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    found = {"python": platform.python_version(), "system": platform.system(), "processor": _processor()}
+    found["host"] = socket.gethostname()
+    for name in ("vcbench", "numpy", "scipy", "numba", "pymc", "nutpie"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    if "vcbench" not in found:
+        import vcbench
+
+        found["vcbench"] = vcbench.__version__
+    return found
+
+
+def _processor() -> str:
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
+            name = next((line.split(":", 1)[1].strip() for line in file if line.startswith("model name")), "")
+    except OSError:
+        name = ""
+    return f"{name or platform.processor() or platform.machine()}, {os.cpu_count()} cores"
+
+
+def start_worker() -> None:
+    """What a worker does first: one BLAS thread, deaf to Ctrl-C (its parent hears it), and gone with its parent."""
+    import signal
+    from multiprocessing import parent_process
+    from multiprocessing.connection import wait
+
+    from threadpoolctl import threadpool_limits
+
+    threadpool_limits(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = parent_process()
+    if parent is not None:
+
+        def leave_with_parent(sentinel: int = parent.sentinel) -> None:
+            wait([sentinel])
+            os._exit(1)
+
+        threading.Thread(target=leave_with_parent, daemon=True).start()
