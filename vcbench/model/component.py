@@ -10,6 +10,8 @@ from vcbench.model.covariance import Block, Covariance, pairs, parameter_names, 
 
 ASYMMETRY = 1e-6  # of max|K|: more than this is no relationship matrix
 NEGATIVE = 1e-4  # of λ_max: an eigenvalue below −NEGATIVE·λ_max is an error, a smaller negative one is clipped
+ROUNDING = 1e-10  # of λ_max: an eigenvalue below is 0 up to the rounding of K itself
+ROUNDING = 1e-12  # of λ_max: a negative eigenvalue above −ROUNDING·λ_max is a 0, not one that was clipped
 RANK = 1e-6  # of λ_max: eigenvalues above count towards the rank (the EM divisor q)
 
 
@@ -78,6 +80,13 @@ class Component:
                 f"component `{self.name}`: `group` has {len(codes)} values but `Z` has {len(self.Z)} rows."
             )
         r = self.Z.shape[1]
+        absent = np.flatnonzero(~self.Z.any(axis=0))
+        if len(absent):
+            effect = self._names(r, [f"z{a + 1}" for a in range(r)])[absent[0]]
+            raise DataError(
+                f"effect `{effect}` of component `{self.name}` is zero in every row: these data say nothing of its "
+                "variance. Leave it out."
+            )
         put("codes", codes)
         put("levels", levels)
         put("effects", self._names(r, ["(Intercept)"] if r == 1 else [f"z{a + 1}" for a in range(r)]))
@@ -130,9 +139,9 @@ class Component:
                 f"{values[0]:.6g} to "
                 f"{values[-1]:.6g}. A relationship matrix has none below 0; check how it was made."
             )
-        put("n_clipped", int((values < 0).sum()))
+        put("n_clipped", int((values < -ROUNDING * values[-1]).sum()))
         put("K", K)
-        put("K_values", np.maximum(values, 0.0))
+        put("K_values", np.where(values > ROUNDING * values[-1], values, 0.0))
         put("K_vectors", vectors)
         put("cov", scalar())
         put("effects", (self.name,))
