@@ -69,3 +69,38 @@ def test_em__follows_the_formulas_step_by_step(data, n_iter):
         assert fit.theta.to_numpy()[[0, 3, 5, 6]] == pytest.approx(
             [823.291463, 157.156986, 0.2012885, 66.24102], rel=5e-7
         )
+
+
+ML = [name for name, method in vc.METHODS.items() if method.kind == "solver" and "ml" in method.criteria]
+
+
+@pytest.fixture(scope="module")
+def best(data) -> vc.Fit:
+    return vc.fit(vc.load_card("rat_weight").model(), method="fisher", criterion="ml")
+
+
+@pytest.mark.parametrize("method", ML)
+def test_optimum__is_the_same_for_every_likelihood_method(data, best, method):
+    fit = vc.fit(vc.load_card("rat_weight").model(), method=method, criterion="ml")
+    assert fit.status == "CONVERGED"
+    assert fit.loglik == pytest.approx(-8691.35016, abs=5.1e-6)
+    assert fit.theta.to_numpy() == pytest.approx(best.theta.to_numpy(), rel=1e-6)
+    assert fit.beta.to_numpy() == pytest.approx(best.beta.to_numpy(), rel=1e-6)
+    assert (fit.n_iter > 10_000) == (method in {"em", "em-simplified", "px-em", "px-em-component", "px-em-full"})
+
+
+def test_likelihood_ratio__of_the_diets_is_the_printed_one(data):
+    null, other = (
+        vc.fit(vc.load_card(f"rat_weight:{name}").model(), criterion="ml") for name in ("males", "males_diet")
+    )
+    test = vc.lrt(null, other)
+    assert test.statistic == pytest.approx(3.64788, abs=5.1e-6)
+    assert test.df == 2
+    assert test.p == pytest.approx(0.1614, abs=5.1e-5)
+
+
+def test_likelihood_ratio__of_the_sexes_is_the_printed_one(data):
+    null, other = (vc.fit(vc.load_card(name).model(), criterion="ml") for name in ("rat_weight", "rat_weight:sex"))
+    test = vc.lrt(null, other)
+    assert test.statistic == pytest.approx(421.21, abs=5.1e-3)
+    assert test.df == 3
