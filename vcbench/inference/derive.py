@@ -17,13 +17,15 @@ def derive(
 ) -> tuple[str, float, float]:
     """(name, value, se) of `"h2 = animal / total"`.
 
-    `names` maps each name to its weights on θ (a parameter is a unit vector, `total` the sum of the variances).
-    Names with
-    other characters than letters, digits and `_` go in backquotes. + − * / ** and sqrt, log, exp, tanh, arctanh.
-    The gradient is exact to rounding (complex step). Raises MethodError for a name or syntax it does not know.
+    `names` maps each name to its weights on θ (a parameter is a unit vector, `total` the sum of the variances). Names
+    with other characters than letters, digits and `_` go in backquotes. + − * / ** and sqrt, log, exp, tanh, arctanh.
+    The gradient is exact to rounding (complex step). What does not exist, such as the root of a negative variance, is
+    NaN. Raises MethodError for a name or syntax it does not know.
     """
     label, _, body = expression.rpartition("=")
     label, body = label.strip() or expression.strip(), body.strip()
+    if label.endswith(("=", "<", ">", "!")):
+        raise MethodError(f"`{label}` before the equals sign is no name. Write e.g. `h2 = animal / total`.")
     table: dict[str, str] = {}
 
     def stand_in(match: re.Match) -> str:
@@ -41,12 +43,14 @@ def derive(
 
     def value(node: ast.AST, at: np.ndarray) -> complex:
         match node:
-            case ast.Constant(value=int() | float() as number):
-                return number
+            case ast.Constant(value=int() | float() as number) if not isinstance(number, bool):
+                return np.float64(number)  # NumPy's: a power or quotient that does not exist is NaN, not complex
             case ast.Name(id=name):
                 return weights(table.get(name, name)) @ at
             case ast.UnaryOp(op=ast.USub(), operand=inner):
                 return -value(inner, at)
+            case ast.UnaryOp(op=ast.UAdd(), operand=inner):
+                return value(inner, at)
             case ast.BinOp(left=a, op=op, right=b):
                 x, y = value(a, at), value(b, at)
                 match op:
@@ -74,7 +78,9 @@ def derive(
         return names[name]
 
     with np.errstate(divide="ignore", invalid="ignore"):
-        estimate = float(np.real(value(tree, theta.astype(complex))))
+        estimate = float(np.real(value(tree, np.asarray(theta, float))))
+        if math.isnan(estimate):
+            return label, math.nan, math.nan
         gradient = np.empty(len(theta))
         for j in range(len(theta)):
             step = 1e-30 * max(abs(theta[j]), 1.0)
