@@ -13,7 +13,6 @@ posteriors) answer another question; their distance is to the REML answer where 
 import numpy as np
 import pandas as pd
 
-from vcbench.report import families
 from vcbench.report.evidence import GOOD, KEY, Evidence
 
 SAME = 1e-3
@@ -46,7 +45,7 @@ def distances(evidence: Evidence) -> pd.DataFrame:
     se = se.reindex(columns=estimate.columns).where(lambda s: s > 0)
     fits = evidence.fits.set_index(KEY).reindex(estimate.index)
     methods = estimate.index.get_level_values("method")
-    climbs = np.array([families.maximises(m, evidence.named) for m in methods])
+    climbs = np.array([m in evidence.climbs for m in methods])
     criterion = np.array([evidence.criteria.get(m, "") for m in methods])
     spread = _fill_se(estimate, se)
     ok = fits["status"].isin(GOOD).to_numpy()
@@ -116,10 +115,8 @@ def groups(evidence: Evidence, agreement: pd.DataFrame) -> list[tuple[str, tuple
     """
     left = list(evidence.methods)
     out: list[tuple[str, tuple[str, ...]]] = []
-    for criterion in sorted(
-        {c for m, c in evidence.criteria.items() if m in left and families.maximises(m, evidence.named)}
-    ):
-        climbers = [m for m in left if families.maximises(m, evidence.named) and evidence.criteria[m] == criterion]
+    for criterion in sorted({c for m, c in evidence.criteria.items() if m in left and m in evidence.climbs}):
+        climbers = [m for m in left if m in evidence.climbs and evidence.criteria[m] == criterion]
         part = agreement[agreement["method"].isin(climbers)]
         together = []
         for m in climbers:

@@ -47,7 +47,7 @@ def cost(evidence: Evidence) -> pd.DataFrame:
 def typical(frame: pd.DataFrame, column: str) -> pd.Series:
     """Per method the median over conditions of a column of `cost`; methods without it are left out."""
     values = frame.dropna(subset=[column]).groupby("method", sort=False)[column].median()
-    return values[np.isfinite(values) & (values > 0)]
+    return values[np.isfinite(values)]
 
 
 def zip_lines(evidence: Evidence, condition: str, parameter: str, method: str, most: int = 100) -> pd.DataFrame:

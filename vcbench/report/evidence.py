@@ -60,6 +60,7 @@ class Evidence:
     methods: tuple[str, ...]
     named: Mapping[str, str]
     criteria: Mapping[str, str]
+    climbs: frozenset[str]
     parameters: tuple[str, ...]
     factors: tuple[str, ...]
     estimates: pd.DataFrame
@@ -161,6 +162,7 @@ def load(folder: Path | str) -> Evidence:
         methods=methods,
         named=named,
         criteria=criteria,
+        climbs=_climbs(run, methods, named),
         parameters=_parameters(run, rows),
         factors=factors,
         estimates=rows,
@@ -209,6 +211,13 @@ def _methods(run: Mapping[str, Any], rows: pd.DataFrame) -> tuple[dict[str, str]
         named.setdefault(label, families.base_name(label))
     used = rows[rows["criterion"] != ""].groupby("method")["criterion"].first()
     return named, {m: str(used.get(m, "")) for m in named}
+
+
+def _climbs(run: Mapping[str, Any], methods: tuple[str, ...], named: Mapping[str, str]) -> frozenset[str]:
+    """The methods that maximise a likelihood: of kind solver where the run says so, else by their names."""
+    kinds = {str(e.get("label")): str(e.get("kind")) for e in run.get("methods") or [] if isinstance(e, Mapping)}
+    kinds = {label: kind for label, kind in kinds.items() if kind != "None"}
+    return frozenset(m for m in methods if (kinds[m] == "solver" if m in kinds else families.maximises(m, named)))
 
 
 def _conditions(rows: pd.DataFrame) -> tuple[tuple[str, ...], tuple[Condition, ...]]:
@@ -261,7 +270,35 @@ def _parameters(run: Mapping[str, Any], rows: pd.DataFrame) -> tuple[str, ...]:
         listed = [p for part in listed.values() for p in (part if isinstance(part, (list, tuple)) else [part])]
     order = [p for p in dict.fromkeys(str(p) for p in listed) if p in present]
     order += [p for p in present if p not in order]
+    if not listed:
+        order = _natural(order)
     return tuple(sorted(order, key=lambda p: (not is_theta(p), p.startswith("residual:"), order.index(p))))
+
+
+def _natural(parameters: list[str]) -> list[str]:
+    """Parameters read back sorted by name, as a model has them: intercepts first, Ω by columns of its lower triangle.
+
+    The order of effects is what the names of their covariances say: cov(a,b) has a before b.
+    """
+    before: dict[tuple[str, str], int] = {}
+    pairs: dict[str, tuple[str, str, str]] = {}
+    for p in parameters:
+        component, _, rest = p.partition(":")
+        inner = rest[4:-1] if rest.startswith(("var(", "cov(")) and rest.endswith(")") else ""
+        if rest.startswith("var(") and inner:
+            pairs[p] = (component, inner, inner)
+        for i in [i for i, letter in enumerate(inner) if letter == "," and rest.startswith("cov(")]:
+            a, b = inner[:i], inner[i + 1 :]
+            if {f"{component}:var({a})", f"{component}:var({b})"} <= set(parameters):
+                pairs[p] = (component, a, b)
+                before[component, b] = before.get((component, b), 0) + 1
+
+    def key(p: str) -> tuple[str, int, int, int]:
+        component, a, b = pairs.get(p, (p.partition(":")[0] if is_theta(p) else "", "", ""))
+        first = 0 if p in pairs or p == "(Intercept)" else 1
+        return component, first, before.get((component, a), 0), before.get((component, b), 0)
+
+    return sorted(parameters, key=key)
 
 
 def _traces(traces: pd.DataFrame | None) -> pd.DataFrame:

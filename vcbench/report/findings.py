@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from vcbench.report import agreement, endings, families
+from vcbench.report import agreement, checks, endings
 from vcbench.report.evidence import Condition, Evidence
+from vcbench.report.tables import Table
 from vcbench.report.theme import Look, looks
 
 LIMIT = 2.0
@@ -27,6 +28,8 @@ class Findings:
     missing: pd.DataFrame
     cost: pd.DataFrame
     level: float
+    checks: Mapping[str, int]
+    check_table: Table | None
 
     def label(self, condition: str) -> str:
         return self.evidence.condition(condition).label
@@ -59,8 +62,9 @@ def find(evidence: Evidence) -> Findings:
     cells = cells.assign(
         bias_off=off(cells["bias"], 0.0, cells["bias_mcse"]),
         se_off=off(cells["model_se_error"], 0.0, cells["model_se_error_mcse"]),
-        coverage_off=off(cells["coverage"], level, cells["coverage_mcse"]),
+        coverage_off=off(cells["coverage"], level, _share_mcse(cells, level)),
     )
+    counts, table = checks.check(evidence)
     return Findings(
         evidence=evidence,
         styles=looks(evidence.methods, evidence.named),
@@ -71,6 +75,8 @@ def find(evidence: Evidence) -> Findings:
         missing=endings.missing(evidence),
         cost=endings.cost(evidence),
         level=level,
+        checks=counts,
+        check_table=table,
     )
 
 
@@ -80,13 +86,20 @@ def off(value: pd.Series, target: float, mcse: pd.Series) -> pd.Series:
     return ((value - target).abs() > LIMIT * mcse) & (mcse > 0)
 
 
+def _share_mcse(cells: pd.DataFrame, level: float) -> pd.Series:
+    """The larger of a coverage's MCSE and the one it would have at the nominal level: near 1 its own is too small."""
+    return (
+        cells["coverage_mcse"].astype(float).clip(lower=np.sqrt(level * (1 - level) / cells["n_valid"].astype(float)))
+    )
+
+
 def slug(text: str) -> str:
     """A name for files and anchors: `Subject:var((Intercept))` is subject-var-intercept."""
     return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-") or "x"
 
 
 def maximisers(found: Findings) -> list[str]:
-    return [m for m in found.evidence.methods if families.maximises(m, found.evidence.named)]
+    return [m for m in found.evidence.methods if m in found.evidence.climbs]
 
 
 def worst_first(

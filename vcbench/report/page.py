@@ -59,6 +59,7 @@ HEADINGS = {
     ),
     "speed": ("Speed", "Iterations and time", "What a fit costs."),
     "conditions": ("Conditions", "Every condition at once", "Nested-loop plots: where in the grid methods differ."),
+    "acceptance": ("Acceptance", "Acceptance checks", "What the specification demands, and whether the rows show it."),
     "failures": ("Failures", "Failures and boundary fits", "How fits ended. Nothing that failed leaves the tables."),
 }
 BY = {"bias": "p", "errors": "p", "coverage": "p", "convergence": "d"}
@@ -103,6 +104,8 @@ def sections(found: Findings, figures: Sequence[Figure]) -> list[Section]:
         section = Section(id, short, title, lede, BY.get(id, ""), [f for f in figures if f.section == id])
         if id == "failures" and len(found.missing):
             section.tables.append(missing_table(found))
+        if id == "acceptance" and found.check_table is not None:
+            section.tables.append(found.check_table)
         if section.figures or section.tables:
             out.append(section)
     tables = [words.method_table(found), words.condition_table(found), words.truth_table(found)]

@@ -99,13 +99,13 @@ def convergence_spec(
     own = {labels[m]: styles[m] for m in labels}
     colour, shape = ({**by(own, what, "label"), "legend": legend} for what in ("colour", "shape"))
     dash = {**by(own, "dash", "label"), "legend": None}
-    low = min(min(v["deficit"] for v in values), 1e-3)
+    low, high = min(min(v["deficit"] for v in values), 1e-3), max(max(v["deficit"] for v in values), 1e-2)
     step = 2 if low < 1e-5 else 1
     bottom = float(np.quantile([v["loglik"] for v in values], 0.02))
-    span = max(top - bottom, 1e-6)
+    span = max(top - bottom, 1e-3)
     deficit = {
         "field": "deficit",
-        "scale": {"type": "log", "nice": False},
+        "scale": {"type": "log", "nice": False, "domain": [low, high]},
         "axis": {"values": [10.0**k for k in range(int(np.floor(np.log10(low))), 7, step)], "labelExpr": POWERS},
     }
     plain = {

@@ -60,11 +60,11 @@ def scorecard(found: Findings, parameter: str, condition: str) -> Table:
 def _row(
     found: Findings, cells: pd.DataFrame, method: str, conditions: Sequence[str], relative: bool
 ) -> tuple[Cell, ...] | None:
-    fits = found.evidence.fits
-    fits = fits[(fits["method"] == method) & fits["condition"].isin(conditions) & (fits["status"] != "SKIPPED")]
-    if fits.empty:
+    ended = found.endings[(found.endings["method"] == method) & found.endings["condition"].isin(conditions)]
+    ended = ended[ended["status"] != "SKIPPED"]
+    if ended.empty:
         return None
-    missing = int((~fits["status"].isin(GOOD)).sum())
+    missing = int(ended.loc[~ended["status"].isin(GOOD), "n"].sum())
     cost = found.cost[(found.cost["method"] == method) & found.cost["condition"].isin(conditions)]
     iterations = endings.typical(cost, "n_iter").get(method, np.nan) if method in maximisers(found) else np.nan
     cpu = endings.typical(cost, "cpu_seconds").get(method, np.nan)

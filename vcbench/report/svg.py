@@ -20,6 +20,7 @@ _DROP = {
     "stroke-miterlimit",
 }
 _PLAIN = {("opacity", "1"), ("stroke-width", "1"), ("fill-opacity", "1")}
+_INHERITED = ("stroke", "stroke-width", "stroke-dasharray", "fill", "font-size", "font-weight", "text-anchor")
 _NUMBER = re.compile(r"-?\d+\.\d{3,}(?:e-?\d+)?")
 _GEOMETRY = {
     "d",
@@ -92,9 +93,15 @@ def _clean(element: ET.Element, name: str) -> None:
         else:
             keep.append(child)
     element[:] = keep
+    _hoist(element)
     label = element.attrib.pop("aria-label", None)
     for key, value in list(element.attrib.items()):
-        if key in _DROP or (key, value) in _PLAIN or (key == "transform" and value == "translate(0,0)"):
+        if (
+            key in _DROP
+            or (key, value) in _PLAIN
+            or (key in ("x2", "y2") and value == "0")
+            or (key == "transform" and value == "translate(0,0)")
+        ):
             del element.attrib[key]
         elif key in _GEOMETRY:
             element.set(key, _NUMBER.sub(lambda m: f"{float(m.group()):.2f}".rstrip("0").rstrip("."), value))
@@ -105,6 +112,19 @@ def _clean(element: ET.Element, name: str) -> None:
     if label and element.tag == f"{{{_SVG}}}path":
         tip = ET.SubElement(element, f"{{{_SVG}}}title")
         tip.text = label
+
+
+def _hoist(group: ET.Element) -> None:
+    """What all children of a group say alike is said once, by the group."""
+    if group.tag != f"{{{_SVG}}}g" or len(group) < 3:
+        return
+    first = group[0]
+    for key in [k for k in first.attrib if k in _INHERITED and k not in group.attrib]:
+        value = first.attrib[key]
+        if all(child.get(key) == value for child in group):
+            group.set(key, value)
+            for child in group:
+                del child.attrib[key]
 
 
 def _invisible(path: ET.Element) -> bool:

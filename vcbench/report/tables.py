@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from html import escape
 
 MARKS = {"": "", "off": "▲", "bad": "■"}
-SPOKEN = {"off": "off by more than 2 MCSE", "bad": "not an answer"}
+SPOKEN = {"off": "off by more than 2 MCSE", "bad": "failed"}
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,12 +10,13 @@ import numpy as np
 import pandas as pd
 
 from vcbench import numbers as num
-from vcbench.report import endings
+from vcbench.report import endings, words
 from vcbench.report.agreement import SAME
 from vcbench.report.findings import Findings, maximisers
 
 GLYPH = {"good": "●", "note": "▲", "bad": "■"}
 SPOKEN = {"good": "holds", "note": "note", "bad": "does not hold"}
+MANY = 0.05  # a share of missing results that makes the other sentences doubtful
 ALARM = 0.10  # a share of flagged cells that chance (0.05) does not explain well
 
 
@@ -41,6 +42,7 @@ def verdicts(found: Findings) -> list[Verdict]:
         _speed(found),
         _expansion(found),
         _missing(found),
+        _acceptance(found),
     ]
     return [v for v in made if v is not None]
 
@@ -76,7 +78,7 @@ def _agreement(found: Findings, real: bool) -> Verdict | None:
         compared += int(group["n"].sum())
         early += int(group["early"].sum())
     where = (
-        "On the real data (" + num.listing([c.data for c in conditions], 4) + ")"
+        f"On {num.listing([c.data for c in conditions], 4)}"
         if real
         else f"On {num.plural(sum(c.replicates for c in conditions), 'simulated data set')}"
     )
@@ -95,7 +97,7 @@ def _agreement(found: Findings, real: bool) -> Verdict | None:
         text += f" Not counted: {num.plural(early, 'fit')} stopped early ({num.listing(list(who.index), 4)}), "
         text += f"up to {num.significant(far, 2)} SE away."
         level = "note" if level == "good" else level
-    return Verdict(level, "Same maximum" if level == "good" else "Agreement", text, "agreement")
+    return Verdict(level, "Real data" if real else "Simulated data", text, "agreement")
 
 
 def _others(found: Findings) -> Verdict | None:
@@ -106,10 +108,14 @@ def _others(found: Findings) -> Verdict | None:
         return None
     texts = []
     for method, group in part.groupby("method", sort=False):
-        middle = float(group["median"].median())
+        middle, far = float(group["median"].median()), group.loc[group["largest"].idxmax()]
         against = str(group["against"].iloc[0]).upper() or "the maximum"
-        if float(group["largest"].max()) <= SAME:
+        if far["largest"] <= SAME:
             texts.append(f"{method} gives the {against} estimates")
+        elif middle <= SAME:
+            size = num.significant(far["largest"], 2)
+            where = found.label(far["condition"])
+            texts.append(f"{method} gives the {against} estimates but for some, up to {size} SE away ({where})")
         else:
             texts.append(f"{method} lies {num.significant(middle, 2)} SE from {against} in the median")
     return Verdict("good", "Other answers", f"Not maximisers, so no fault: {num.listing(texts, 6)}.", "agreement")
@@ -142,7 +148,7 @@ def _bias(found: Findings) -> Verdict | None:
     """Per answer, the cells whose bias is off 0 by more than 2 MCSE; the largest of them relative to the truth."""
     parts, flagged = [], []
     for name, methods in found.groups:
-        cells = _cells_of(found, methods, "bias")
+        cells = _cells_of(found, methods, "bias_mcse")
         if len(cells):
             parts.append((name, int(cells["bias_off"].sum()), len(cells)))
             flagged.append(cells[cells["bias_off"]].assign(answer=name))
@@ -211,18 +217,19 @@ def _speed(found: Findings) -> Verdict | None:
     parts = []
     if len(iterations) > 1:
         first = iterations.index[0]
-        near = [m for m in iterations.index if iterations[m] <= 3 * iterations[first]]
+        near = [m for m in iterations.index if iterations[m] <= 3 * max(iterations[first], 1)]
         slow = [m for m in iterations.index if m not in near]
         low, high = iterations[near[0]], iterations[near[-1]]
         span = num.count(low) if round(low) == round(high) else f"{num.count(low)} to {num.count(high)}"
         parts.append(f"Iterations in the median: {num.listing(near, 6)} {span}")
-        parts += [f"{m} {num.count(iterations[m])} ({num.times(iterations[m] / low)})" for m in slow[:6]]
+        ratio = {m: f" ({num.times(iterations[m] / low)})" if low >= 1 else "" for m in slow}
+        parts += [f"{m} {num.count(iterations[m])}{ratio[m]}" for m in slow[:6]]
         if len(slow) > 6:
             parts.append(f"{len(slow) - 6} more up to {num.count(iterations[slow[-1]])}")
         runs = found.cost[found.cost["method"].isin(iterations.index)].dropna(subset=["n_iter_p90"])
         top = runs.loc[runs["n_iter_p90"].idxmax()]
         text = "; ".join(parts)
-        if top["n_iter_p90"] > 3 * iterations.iloc[-1]:
+        if top["n_iter_p90"] > 3 * max(iterations.iloc[-1], 1):
             text += f"; on {found.label(top['condition'])} {top['method']} took {num.count(top['n_iter_p90'])}"
     else:
         text = ""
@@ -235,45 +242,40 @@ def _speed(found: Findings) -> Verdict | None:
 
 def _expansion(found: Findings) -> Verdict | None:
     """Does parameter expansion pay? The ratio of iterations and of CPU time, px-em against em, by condition."""
-    named = found.evidence.named
-    labels = found.evidence.methods
-    plain = [m for m in labels if named[m] == "em"]
-    pairs = [(m, plain[0]) for m in labels if named[m].startswith("px-em") and plain and _same(found, m, plain[0])]
-    reml = [m for m in labels if named[m] == "em-reml"]
-    pairs += [(m, reml[0]) for m in labels if named[m].startswith("px-em") and reml and _same(found, m, reml[0])]
-    if not pairs:
-        return None
-    texts = []
+    pairs = [(m, base) for m in found.evidence.methods if (base := _base(found, m)) is not None]
+    said: dict[str, list[str]] = {}
+    ratios, clocks = [], []
     for expanded, base in dict(pairs).items():
-        cost = found.cost[found.cost["method"].isin([expanded, base]) & (found.cost["n_iter"] > 0)]
-        table = cost.pivot(index="condition", columns="method", values="n_iter").dropna()
-        clock = cost.pivot(index="condition", columns="method", values="cpu_seconds").reindex(table.index)
-        if table.empty:
-            continue
-        ratio = table[base] / table[expanded]
-        paid = int(((clock[base] / clock[expanded]) > 1).sum())
-        if len(ratio) == 1:
-            said = f"{num.times(ratio.iloc[0])} fewer iterations" if ratio.iloc[0] > 1 else "no fewer iterations"
-            texts.append(f"{expanded} needs {said} than {base}")
-            continue
-        least, most = ratio.idxmin(), ratio.idxmax()
-        texts.append(
-            f"{base} takes {num.times(ratio[least])} ({found.label(least)}) to {num.times(ratio[most])} "
-            f"({found.label(most)}) the iterations "
-            f"of {expanded}, which saves CPU time in {paid} of {num.plural(len(ratio), 'condition')}"
+        cost = found.cost[found.cost["method"].isin([expanded, base]) & (found.cost["n_iter"] > 0)].set_index(
+            "condition"
         )
-    if not texts:
+        mine, other = (cost[cost["method"] == m] for m in (expanded, base))
+        ratio = (other["n_iter"] / mine["n_iter"]).dropna()
+        if ratio.empty:
+            continue
+        ratios.append(ratio)
+        clocks.append((other["cpu_seconds"] / mine["cpu_seconds"]).dropna())
+        low, high = (num.times(float(r)).removesuffix(" times") for r in (ratio.min(), ratio.max()))
+        span = low if low == high else f"{low} to {high}"
+        said.setdefault(base, []).append(f"{span}{' times the iterations' if not said.get(base) else ''} of {expanded}")
+    if not said:
         return None
-    return Verdict(
-        "good",
-        "Parameter expansion",
-        f"{'; '.join(texts[:3])}.",
-        "conditions" if len(found.evidence.simulated) > 3 else "speed",
-    )
+    text = "; ".join(f"{base} takes {num.listing(parts, 4)}" for base, parts in said.items())
+    every, clock = pd.concat(ratios), pd.concat(clocks)
+    if len(ratios) == 1 and len(every) > 1:
+        text += f", least on {found.label(str(every.idxmin()))}, most on {found.label(str(every.idxmax()))}"
+    text += f". Expansion saves CPU time in {int((clock > 1).sum())} of {num.plural(len(clock), 'comparison')}."
+    return Verdict("good", "PX-EM or EM", text, "conditions" if len(found.evidence.simulated) > 3 else "speed")
 
 
-def _same(found: Findings, a: str, b: str) -> bool:
-    return found.evidence.criteria[a] == found.evidence.criteria[b]
+def _base(found: Findings, expanded: str) -> str | None:
+    """The plain EM to hold a PX-EM against: of its criterion, with its options where there is one, else the first."""
+    e = found.evidence
+    if not e.named[expanded].startswith("px-em"):
+        return None
+    plain = [m for m in e.methods if e.named[m] in ("em", "em-reml") and e.criteria[m] == e.criteria[expanded]]
+    alike = [m for m in plain if words.options_of(e, m) == words.options_of(e, expanded)]
+    return next(iter(alike or plain), None)
 
 
 def _missing(found: Findings) -> Verdict:
@@ -286,10 +288,21 @@ def _missing(found: Findings) -> Verdict:
         parts = [f"{method} {num.count(n)} {status}" for (method, status), n in by.items()]
         text = f"{num.count(bad)} of {num.count(total)} fits ({num.percent(bad / total)}): {num.listing(parts, 7)}."
     else:
-        text = f"none of {num.count(total)} fits."
+        text = f"None of {num.count(total)} fits."
     boundary = int(counted.get("AT_BOUNDARY", 0))
     if boundary:
         share = num.percent(boundary / total)
         text += f" {num.plural(boundary, 'fit')} ({share}) ended AT_BOUNDARY, the maximum being on the edge of the "
         text += "parameter space: a valid answer."
-    return Verdict("note" if bad else "good", "Missing results", text, "failures")
+    level = "good" if not bad else "note" if bad <= MANY * total else "bad"
+    return Verdict(level, "Missing results", text, "failures")
+
+
+def _acceptance(found: Findings) -> Verdict | None:
+    """The specification's own checks, where it has some."""
+    counts = found.checks
+    if not counts:
+        return None
+    text = num.listing([f"{num.count(n)} {word}" for word, n in counts.items()])
+    level = "bad" if "FAIL" in counts else "note" if "INCONCLUSIVE" in counts else "good"
+    return Verdict(level, "Acceptance", f"{text} of {num.plural(sum(counts.values()), 'check')}.", "acceptance")

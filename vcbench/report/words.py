@@ -109,17 +109,18 @@ def _method(evidence: Evidence, label: str) -> str:
     return f"{label} ({criterion.upper()})" if criterion not in ("", "none") else label
 
 
+def options_of(evidence: Evidence, label: str) -> str:
+    """The options a method was given, as text."""
+    for entry in evidence.run.get("methods") or []:
+        if isinstance(entry, Mapping) and str(entry.get("label") or entry.get("name")) == label:
+            given = entry.get("options") or {}
+            return ", ".join(f"{k}={show(v)}" for k, v in given.items()) if isinstance(given, Mapping) else str(given)
+    return ""
+
+
 def method_table(found: Findings) -> Table:
     """Label, registered name, family, criterion and options of each method, with its symbol."""
     e = found.evidence
-    options: dict[str, str] = {}
-    for entry in e.run.get("methods") or []:
-        if isinstance(entry, Mapping):
-            label = str(entry.get("label") or entry.get("name"))
-            given = entry.get("options") or {}
-            options[label] = (
-                ", ".join(f"{k}={show(v)}" for k, v in given.items()) if isinstance(given, Mapping) else str(given)
-            )
     rows = [
         tuple(
             head(text)
@@ -128,7 +129,7 @@ def method_table(found: Findings) -> Table:
                 e.named[m],
                 families.family(m, e.named),
                 e.criteria[m].upper() if e.criteria[m] not in ("", "none") else num.ABSENT,
-                options.get(m) or "defaults",
+                options_of(e, m) or "defaults",
             )
         )
         for m in e.methods

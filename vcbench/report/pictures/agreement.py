@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from vcbench import numbers as num
-from vcbench.report import families, marks
+from vcbench.report import marks
 from vcbench.report.agreement import SAME
 from vcbench.report.findings import Findings
 from vcbench.report.panels import dot_panel
@@ -20,7 +20,7 @@ def agreement(found: Findings) -> Iterator[Figure]:
         return
     rows = []
     for r in table.itertuples():
-        climbs = families.maximises(r.method, found.evidence.named)
+        climbs = r.method in found.evidence.climbs
         far = climbs and r.n > 0 and r.largest > SAME
         rows.append(
             (

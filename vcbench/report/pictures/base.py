@@ -22,7 +22,10 @@ Draw = Callable[[bool], Any]
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """`svg` is the wide layout (also the file), `narrow` the other; `parameter` and `condition` let a page choose."""
+    """`svg` is the wide layout (also the file), `narrow` the other, empty where a page scrolls the wide one.
+
+    `parameter` and `condition` let a page choose among figures of a section.
+    """
 
     name: str
     section: str
@@ -37,7 +40,7 @@ class Figure:
 
 def figure(name: str, section: str, title: str, caption: str, table: Table, draw: Draw, **extra: str) -> Figure:
     wide = render_svg(draw(False), name, title, caption)
-    narrow = render_svg(draw(True), f"{name}-n", title, caption)
+    narrow = "" if section == "conditions" else render_svg(draw(True), f"{name}-n", title, caption)
     return Figure(name, section, title, caption, table, wide, narrow, **extra)
 
 

@@ -9,8 +9,9 @@ import pandas as pd
 from vcbench import numbers as num
 from vcbench.report.evidence import Condition, show
 from vcbench.report.findings import Findings, maximisers, slug
-from vcbench.report.marks import APART, COUNTS, Spec, by, layer, point, records_of
+from vcbench.report.marks import APART, Spec, by, layer, point, records_of
 from vcbench.report.pictures.base import Figure, figure
+from vcbench.report.pictures.speed import ITERATIONS, NONE
 from vcbench.report.tables import Cell, cut, head
 from vcbench.report.theme import BAND, GRID, INK, MUTED, SURFACE, Look
 
@@ -24,10 +25,12 @@ def nested(found: Findings) -> Iterator[Figure]:
     conditions = sorted(conditions, key=lambda c: (*(_rank(c.factors[f]) for f in factors), c.id))[:120]
     place = {c.id: i for i, c in enumerate(conditions)}
     strip = _strip(conditions, factors)
-    cost = found.cost[found.cost["condition"].isin(place) & (found.cost["n_iter"] > 0)]
+    cost = found.cost[found.cost["condition"].isin(place) & found.cost["n_iter"].notna()]
     cost = cost[cost["method"].isin(maximisers(found))]
     if len(cost):
-        frame = pd.DataFrame({"place": cost["condition"].map(place), "method": cost["method"], "y": cost["n_iter"]})
+        frame = pd.DataFrame(
+            {"place": cost["condition"].map(place), "method": cost["method"], "y": cost["n_iter"].clip(lower=NONE)}
+        )
         yield _loop(found, conditions, strip, frame, "iterations", "Iterations in every condition", True, num.count)
     cells = found.cells[found.cells["condition"].isin(place)]
     if found.evidence.judged and len(cells):
@@ -116,7 +119,6 @@ def nested_plot(
     width: int = 760,
     height: int = 240,
     reference: float | None = None,
-    label_expr: str = COUNTS,
 ) -> Spec:
     """A nested-loop plot: a step line a method over all conditions, and below it the level of each factor.
 
@@ -135,7 +137,7 @@ def nested_plot(
     y_axis: Spec = {"tickCount": 6}
     if log:
         low, high = float(frame["y"].min()), float(frame["y"].max())
-        y_axis = {"values": _nice_log(low, high), "labelExpr": label_expr}
+        y_axis = {"values": [*([low] if low < 1 else []), *_nice_log(max(low, 1.0), high)], "labelExpr": ITERATIONS}
     y = {
         "field": "y",
         "type": "quantitative",

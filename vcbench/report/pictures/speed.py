@@ -13,6 +13,9 @@ from vcbench.report.panels import dot_panel
 from vcbench.report.pictures.base import Figure, decades, figure, layout
 from vcbench.report.tables import Cell, Table, head
 
+NONE = 0.4  # where no iteration at all is drawn on a log scale
+ITERATIONS = f"datum.value < 1 ? '0' : {marks.COUNTS}"
+
 
 def speed(found: Findings) -> Iterator[Figure]:
     cost = found.cost
@@ -59,25 +62,30 @@ def speed(found: Findings) -> Iterator[Figure]:
     )
     frames = []
     for series, column, title, expr in (
-        (iterations, "n_iter", "Iterations", marks.COUNTS),
+        (iterations, "n_iter", "Iterations", ITERATIONS),
         (cpu, "cpu_seconds", "CPU time of one fit", marks.SECONDS),
     ):
         if series.empty:
             continue
-        small = cost[cost[column] > 0][["method", column]].rename(columns={column: "x"})
-        wide = cost[cost[column] > 0].groupby("method", sort=False)
+        least = NONE if column == "n_iter" else float(series[series > 0].min())
+        small = cost[cost[column].notna()][["method", column]].rename(columns={column: "x"})
+        small["x"] = small["x"].clip(lower=least)
+        wide = cost[cost[column].notna()].groupby("method", sort=False)
         frame = pd.DataFrame({"x": series, "lo": wide[f"{column}_p10"].min(), "hi": wide[f"{column}_p90"].max()})
-        frame["lo"] = frame["lo"].where(frame["lo"] > 0, frame["x"])
+        frame = frame.clip(lower=least)
         frame = frame.reindex([m for m in methods if m in frame.index])
-        shown = (lambda v: num.seconds(v)) if column == "cpu_seconds" else (lambda v: num.count(v))
-        frame["tip"] = [f"{m}: {shown(v)}" for m, v in frame["x"].items()]
+        shown = num.seconds if column == "cpu_seconds" else num.count
+        frame["tip"] = [f"{m}: {shown(float(series[m]))}" for m in frame.index]
         frames.append((frame.rename_axis("method").reset_index(), small, title, expr))
 
     def draw(narrow: bool) -> Any:
         columns, width = layout(methods, len(frames), narrow)
         panels = []
         for i, (frame, small, title, expr) in enumerate(frames):
-            domain, ticks = decades(pd.concat([frame["lo"], frame["hi"], frame["x"]]).dropna())
+            ends = pd.concat([frame["lo"], frame["hi"], frame["x"]]).dropna()
+            domain, ticks = decades(ends.clip(lower=1) if expr is ITERATIONS else ends)
+            if expr is ITERATIONS and ends.min() < 1:
+                domain[0], ticks = 0.7 * NONE, [NONE, *ticks]
             panels.append(
                 dot_panel(
                     frame,

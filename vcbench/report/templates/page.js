@@ -54,7 +54,7 @@
         if (cell[2]) {
           var mark = doc.createElement("span");
           mark.className = "m " + cell[2]; mark.textContent = cell[2] === "off" ? "▲" : "■";
-          mark.title = cell[2] === "off" ? "off by more than 2 MCSE" : "not an answer";
+          mark.title = cell[2] === "off" ? "off by more than 2 MCSE" : "failed";
           td.appendChild(mark);
         }
         tr.appendChild(td);
