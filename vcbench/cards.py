@@ -63,7 +63,7 @@ class Card(Table):
     criterion: Literal["ml", "reml"] | None = None
     residual: str | None = None
     cov: dict[str, str] = Field(default_factory=dict)
-    priors: dict[str, Any] = Field(default_factory=dict)
+    priors: dict[str, Any] | str | None = None  # as `vcbench.bayes` takes them: a family, or one a parameter
     published: list[Published] = Field(default_factory=list)
 
     @model_validator(mode="after")

@@ -36,6 +36,7 @@ app.command(study)
 app.command(studies.report)
 app.command(checking.check)
 app.command(checking.explain)
+app.register_install_completion_command(help="Teach your shell to complete vcbench commands.")
 
 
 def version() -> str:

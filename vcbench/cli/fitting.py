@@ -48,9 +48,10 @@ def fit(
     """
     from vcbench.fit import fit as fit_one
 
-    model, usual = read_model(card, data, formula, residual)
-    options = _options(max_iter=max_iter, tol=tol, start=start, seed=seed)
-    result = fit_one(model, method=method, criterion=criterion or _usual([method], usual), **options)
+    asked = read_model(card, data, formula, residual)
+    priors = asked.priors if _takes(method, "priors") else None
+    options = _options(max_iter=max_iter, tol=tol, start=start, seed=seed, priors=priors)
+    result = fit_one(asked.model, method=method, criterion=criterion or _usual([method], asked.criterion), **options)
     print(result.to_json(indent=1) if json else result.summary())
     if plots is not None:
         _draw({method: result.trace}, result.criterion, plots, quiet)
@@ -81,12 +82,13 @@ def compare(
     """
     from vcbench.fit import compare as fit_all
 
-    model, usual = read_model(card, data, formula, residual)
-    names = _named(methods, criterion or usual)
-    wanted = criterion or _usual(names, usual)
-    options = _options(max_iter=max_iter, tol=tol, start=start, seed=seed)
+    asked = read_model(card, data, formula, residual)
+    names = _named(methods, criterion or asked.criterion)
+    wanted = criterion or _usual(names, asked.criterion)
+    priors = asked.priors if any(_takes(name, "priors") for name in names) else None
+    options = _options(max_iter=max_iter, tol=tol, start=start, seed=seed, priors=priors)
     chosen: dict[str, Any] = {"methods": names} if names else {}
-    result = fit_all(model, criterion=wanted, **chosen, **options)
+    result = fit_all(asked.model, criterion=wanted, **chosen, **options)
     if json:
         print(jsonlib.dumps(_compared(result), indent=1))
     else:
@@ -127,6 +129,12 @@ def _compared(result: Any) -> dict[str, Any]:
 def _options(**given: Any) -> dict[str, Any]:
     """The options that were given: a method is asked for nothing else."""
     return {key: value for key, value in given.items() if value is not None}
+
+
+def _takes(method: str, option: str) -> bool:
+    from vcbench.methods import METHODS
+
+    return method in METHODS and option in METHODS[method].options
 
 
 def _usual(methods: Sequence[str], criterion: str | None) -> Any:

@@ -1,5 +1,6 @@
 """What the user points at, made a model: a card, or a data file with a formula."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,10 +12,17 @@ if TYPE_CHECKING:
 READERS = {".csv": ",", ".tsv": "\t", ".txt": None}
 
 
-def read_model(
-    card: str | None, data: Path | None, formula: str | None, residual: str | None
-) -> tuple["Model", str | None]:
-    """The model asked for and the card's criterion (None without a card).
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """The model asked for, and what its card says of fitting it (None without a card)."""
+
+    model: "Model"
+    criterion: str | None = None
+    priors: Any = None
+
+
+def read_model(card: str | None, data: Path | None, formula: str | None, residual: str | None) -> Asked:
+    """The model of a card, or of a data file and a formula.
 
     Raises SpecError where neither or both of a card and a data file with its formula are named.
     """
@@ -26,7 +34,7 @@ def read_model(
         from vcbench.cards import load_card
 
         known = load_card(card)
-        return known.model(), known.criterion
+        return Asked(known.model(), known.criterion, known.priors)
     if data is None or formula is None:
         absent = "--formula" if formula is None else "--data"
         raise SpecError(f"{absent} is missing: a model needs both a data file and a formula.")
@@ -35,7 +43,7 @@ def read_model(
     from vcbench.model import residual as residuals
 
     noise = None if residual is None else structure(residual, residuals, "--residual")
-    return Model.from_formula(formula, read_frame(data), residual=noise), None
+    return Asked(Model.from_formula(formula, read_frame(data), residual=noise))
 
 
 def read_frame(path: Path) -> Any:
