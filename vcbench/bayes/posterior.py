@@ -1,13 +1,14 @@
 """An exact posterior as quadrature leaves it: moments, marginal densities, quantiles, the mode."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scipy.special import ndtr, sici
+from scipy.special import ndtr, ndtri, sici
 
+from vcbench.bayes.density import Squeeze
 from vcbench.errors import MethodError, ModelError, did_you_mean
 from vcbench.status import Status
 
@@ -19,55 +20,46 @@ SCALES = ("var", "sd", "log")
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Marginal:
-    """The marginal posterior of one variance: the density of u = log σ on an even grid `u`, tails included.
+    """The marginal posterior of one variance: the density on an even grid of z, where u(z) = log σ (see `Squeeze`).
 
-    Between the nodes it is read by the sinc interpolant, Σ_j f_j sinc((u − u_j)/h), whose integral is a sum of sine
+    Between the nodes it is read by the sinc interpolant, Σ_j f_j sinc((z − z_j)/h), whose integral is a sum of sine
     integrals: for a smooth density that vanishes at both ends the error falls exponentially in 1/h.
     """
 
-    u: np.ndarray
+    z: np.ndarray
     density: np.ndarray
+    squeeze: Squeeze = field(default_factory=Squeeze)
 
     @property
     def step(self) -> float:
         """h."""
-        return float(self.u[1] - self.u[0])
+        return float(self.z[1] - self.z[0])
 
     def pdf(self, value: Any, scale: str = "var") -> np.ndarray:
         """Density at `value`, given and measured in `scale`: "var" (σ²), "sd" (σ) or "log" (log σ)."""
         u, jacobian = _log_sd(value, scale)
-        return self._pdf(u) * jacobian
+        z = self.squeeze.z(u)
+        return self._pdf(z) * jacobian / self.squeeze.slope(z)
 
     def cdf(self, value: Any, scale: str = "var") -> np.ndarray:
         """P(parameter ≤ value)."""
-        return self._cdf(_log_sd(value, scale)[0])
+        return self._cdf(self.squeeze.z(_log_sd(value, scale)[0]))
 
     def quantile(self, p: Any, scale: str = "var") -> np.ndarray:
         """The value below which a share p lies."""
         p = np.asarray(p, float)
         if not ((p > 0) & (p < 1)).all():
             raise MethodError(f"a quantile was asked for at p = {p}; p must lie strictly between 0 and 1.")
-        nodes = self._cdf(self.u)
-        u = np.interp(p, nodes, self.u)
-        low, high = np.full(p.shape, self.u[0]), np.full(p.shape, self.u[-1])
-        for _ in range(60):
-            gap = self._cdf(u) - p
-            low, high = np.where(gap < 0, u, low), np.where(gap < 0, high, u)
-            slope = self._pdf(u)
-            with np.errstate(divide="ignore", invalid="ignore"):
-                step = u - gap / slope
-            new = np.where((step > low) & (step < high), step, 0.5 * (low + high))
-            done = np.abs(new - u).max() < 1e-13 * (1 + np.abs(u).max())
-            u = new
-            if done:
-                break
-        return _from_log(u, scale)
+        sums = np.concatenate([[0.0], np.cumsum(0.5 * (self.density[1:] + self.density[:-1]))]) * self.step
+        first = np.interp(p, sums, self.z)
+        z = invert_cdf(self._cdf, self._pdf, p, first, float(self.z[0]), float(self.z[-1]), 1.0)
+        return _from_log(self.squeeze.u(z), scale)
 
-    def _pdf(self, u: np.ndarray) -> np.ndarray:
-        return np.sinc((np.asarray(u)[..., None] - self.u) / self.step) @ self.density
+    def _pdf(self, z: np.ndarray) -> np.ndarray:
+        return np.sinc((np.asarray(z)[..., None] - self.z) / self.step) @ self.density
 
-    def _cdf(self, u: np.ndarray) -> np.ndarray:
-        integral = 0.5 + sici(np.pi * (np.asarray(u)[..., None] - self.u) / self.step)[0] / np.pi
+    def _cdf(self, z: np.ndarray) -> np.ndarray:
+        integral = 0.5 + sici(np.pi * (np.asarray(z)[..., None] - self.z) / self.step)[0] / np.pi
         return np.clip(integral @ self.density * self.step, 0.0, 1.0)
 
 
@@ -93,20 +85,26 @@ class Mixture:
         p = np.asarray(p, float)
         mean = float(self.weight @ self.centre)
         spread = math.sqrt(float(self.weight @ (self.sd**2 + (self.centre - mean) ** 2)))
-        low = np.full(p.shape, float((self.centre - 40 * self.sd).min()))
-        high = np.full(p.shape, float((self.centre + 40 * self.sd).max()))
-        x = np.full(p.shape, mean)
-        for _ in range(100):
-            gap = self.cdf(x) - p
-            low, high = np.where(gap < 0, x, low), np.where(gap < 0, high, x)
-            with np.errstate(divide="ignore", invalid="ignore"):
-                step = x - gap / self.pdf(x)
-            new = np.where((step > low) & (step < high), step, 0.5 * (low + high))
-            done = np.abs(new - x).max() < 1e-12 * spread
-            x = new
-            if done:
-                break
-        return x
+        low, high = float((self.centre - 40 * self.sd).min()), float((self.centre + 40 * self.sd).max())
+        return invert_cdf(self.cdf, self.pdf, p, mean + spread * ndtri(p), low, high, spread)
+
+
+def invert_cdf(
+    cdf: Callable, pdf: Callable, p: np.ndarray, x: np.ndarray, low: float, high: float, unit: float
+) -> np.ndarray:
+    """cdf(x) = p by Newton steps from x, kept inside a bracket that starts as [low, high]; to 1e-13 units."""
+    below, above = np.full(p.shape, low), np.full(p.shape, high)
+    for _ in range(100):
+        gap = cdf(x) - p
+        below, above = np.where(gap < 0, x, below), np.where(gap < 0, above, x)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            step = x - gap / pdf(x)
+        new = np.where((step > below) & (step < above), step, 0.5 * (below + above))
+        done = np.abs(new - x).max() < 1e-13 * (unit + np.abs(x).max())
+        x = new
+        if done:
+            break
+    return x
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -114,8 +112,8 @@ class Posterior:
     """The exact posterior of a model with up to three variance parameters.
 
     theta_mean, theta_sd (p,), theta_cov (p, p), sd_mean, sd_sd (p,) (of σ): natural units, residual last; NaN where the
-    prior's tail leaves no such moment. beta_mean, beta_cov: of β. log_evidence: log ∫ L · prior (constants kept; β flat).
-    mode: the joint mode in each scale. error: what the last doubling moved in log_evidence; edge: the share of the mass
+    prior's tail leaves no such moment. beta_mean, beta_cov: of β. log_evidence: log ∫ L · prior, constants kept, β flat.
+    error: what the last doubling moved in log_evidence; edge: the share of the mass
     estimated to lie beyond the grid; n_points: θ at which V was factorised, n_grid: points of the grid.
     """
 
@@ -139,7 +137,7 @@ class Posterior:
     cpu_seconds: float
     status: Status
     message: str
-    marginals: Mapping[str, Marginal | Mixture] = field(repr=False)
+    marginals: Any = field(repr=False)
     modes: Any = field(repr=False)
 
     def marginal(self, name: str) -> Any:
@@ -156,6 +154,10 @@ class Posterior:
     def cdf(self, name: str, value: Any) -> np.ndarray:
         """P(parameter ≤ value | y): the exact probability integral transform of `value`."""
         return self.marginal(name).cdf(value)
+
+    def beta_at(self, theta: np.ndarray) -> np.ndarray:
+        """The GLS estimate of β at θ: the posterior mean, mode and median of β given θ."""
+        return self.modes.beta(theta)
 
     def mode(self, scale: str = "prior") -> "pd.Series":
         """θ at the joint mode of the density of θ in `scale`: "var", "sd", "log", or "prior" (each in its prior's own).

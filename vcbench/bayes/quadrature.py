@@ -13,98 +13,26 @@ doubled until log Z moves by less than 1e-8.
 
 import math
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from scipy.special import logsumexp
 
-from vcbench.bayes.posterior import Marginal, Mixture, Posterior
+from vcbench.bayes.density import DEPTH, TOLERANCE, Density, Grid, Ratios, Squeeze, along, cell, halve
+from vcbench.bayes.margins import Margins
+from vcbench.bayes.modes import Modes
+from vcbench.bayes.posterior import Mixture, Posterior
 from vcbench.bayes.prior_choice import prior_scales, resolve
-from vcbench.bayes.priors import Flat, Priors, SdPrior, logpdf_log
-from vcbench.bayes.reduced import Reduced, gls
+from vcbench.bayes.priors import Flat, Priors
+from vcbench.bayes.reduced import Reduced
 from vcbench.errors import MethodError, ModelError, did_you_mean
 from vcbench.model.model import Model
 from vcbench.status import Status
 
-DEPTH = 32.0  # the box leaves out what lies more than e^-DEPTH below the peak
-TOLERANCE = 1e-8  # of log Z, per doubling
 REACH = 120.0  # log units: a posterior wider than this on the log scale is taken for improper
-MOST = (6, 4096, 256)  # doublings, and nodes of one axis with one and with two ratios
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Ratios:
-    """D(v), q(v) and what β needs, on product grids of v; factorisations of one axis are kept."""
-
-    reduced: Reduced
-    kept: dict[float, tuple] = field(default_factory=dict, repr=False)
-    points: list[int] = field(default_factory=lambda: [0], repr=False)
-
-    def grid(self, axes: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """(D, q, γ̂ (…, d), A = QᵀH⁻¹Q (…, d, d)) on the product of `axes`."""
-        shape = tuple(len(a) for a in axes)
-        if not self.reduced.small and len(axes) == 2:
-            logdet, G = self._two_matrices(*axes)
-        else:
-            mesh = np.meshgrid(*axes, indexing="ij") if axes else []
-            gamma = [np.exp(2 * m.ravel()) for m in mesh]
-            theta = np.column_stack([*gamma, np.ones(math.prod(shape))])
-            logdet, G = self.reduced.evaluate(theta)
-            self.points[0] += len(theta)
-        A, q, centre = gls(G)
-        D = logdet + np.linalg.slogdet(A)[1] + self.reduced.logdet_xx
-        d = self.reduced.n_fixed
-        return D.reshape(shape), q.reshape(shape), centre.reshape(*shape, d), A.reshape(*shape, d, d)
-
-    def _two_matrices(self, first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """H = γ_1 S_1 + (γ_2 S_2 + I): for each γ_2 one eigendecomposition serves every γ_1."""
-        r = self.reduced
-        low = np.tril_indices(r.n_fixed + 1)
-        d1 = r.n_fixed + 1
-        gamma = np.exp(2 * first)
-        logdet, G = np.empty((len(first), len(second))), np.empty((len(first), len(second), d1, d1))
-        for j, v in enumerate(second):
-            if v not in self.kept:
-                L = np.linalg.cholesky(np.exp(2 * v) * r.S[1, 0] + np.eye(r.m))
-                half = np.linalg.solve(L, r.S[0, 0])
-                values, vectors = np.linalg.eigh(np.linalg.solve(L, half.T))
-                U = vectors.T @ np.linalg.solve(L, r.cross[0])
-                products = (U[:, :, None] * U[:, None, :])[:, low[0], low[1]]
-                self.kept[v] = 2 * np.log(np.diag(L)).sum(), np.maximum(values, 0.0), products
-                self.points[0] += 1
-            base, values, products = self.kept[v]
-            inflate = 1 + gamma[:, None] * values
-            logdet[:, j] = base + np.log(inflate).sum(axis=1)
-            g = (1 / inflate) @ products + r.within
-            G[:, j, low[0], low[1]] = g
-            G[:, j, low[1], low[0]] = g
-        return logdet.ravel(), G.reshape(-1, d1, d1)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Density:
-    """The log posterior in (v, u_e): ℓ_REML + log prior + Jacobians."""
-
-    ratios: Ratios
-    priors: tuple[SdPrior, ...]
-    nu: int
-
-    def at(self, D: np.ndarray, q: np.ndarray, v: Sequence[np.ndarray], t: np.ndarray) -> np.ndarray:
-        """log p at u_e = t and u_k = v_k + t; D, q and v broadcast against t."""
-        out = -0.5 * (self.nu * (math.log(2 * math.pi) + 2 * t) + D + q * np.exp(-2 * t)) + logpdf_log(self.priors[-1], t)
-        for prior, v_k in zip(self.priors, v, strict=False):
-            out = out + logpdf_log(prior, v_k + t)
-        return out
-
-    def on(self, axes: Sequence[np.ndarray], s: np.ndarray) -> tuple[np.ndarray, np.ndarray, tuple]:
-        """(log p, u_e, what `Ratios.grid` gave) on the product of `axes` and the sheared scale s."""
-        D, q, centre, A = self.ratios.grid(axes)
-        t = 0.5 * np.log(q / self.nu)[..., None] + s
-        v = [a.reshape([-1 if i == k else 1 for i in range(len(axes) + 1)]) for k, a in enumerate(axes)]
-        with np.errstate(over="ignore"):
-            return self.at(D[..., None], q[..., None], v, t), t, (D, q, centre, A)
+MOST = 4096, 256  # nodes of one axis, with one ratio and with two
 
 
 def quadrature(model: Model, priors: Any = None, criterion: str = "reml") -> Posterior:
@@ -116,10 +44,10 @@ def quadrature(model: Model, priors: Any = None, criterion: str = "reml") -> Pos
     Raises ModelError for more parameters, for correlated effects, for a prior on β, and for flat priors that make the
     posterior improper; MethodError for an unknown criterion.
     """
-    return integrate(Reduced.of(check(model, priors, criterion)), model, priors, criterion)
+    return integrate(Reduced.of(check_model(model, priors, criterion)), model, priors, criterion)
 
 
-def check(model: Model, priors: Any, criterion: str) -> Model:
+def check_model(model: Model, priors: Any, criterion: str) -> Model:
     """The model, if quadrature can be asked for it; else the errors of `quadrature`."""
     if criterion not in ("reml", "ml"):
         raise MethodError(
@@ -133,5 +61,230 @@ def check(model: Model, priors: Any, criterion: str) -> Model:
             "Use `vcbench.bayes.sample(vcbench.bayes.twin(model))`, or method `nuts`."
         )
     if resolve(model, priors).beta is not None:
-        raise ModelError("quadrature integrates β under a flat prior. Leave `beta` out of `priors`, or use method `nuts`.")
+        raise ModelError(
+            "quadrature integrates β under a flat prior. Leave `beta` out of `priors`, or use method `nuts`."
+        )
     return model
+
+
+def integrate(reduced: Reduced, model: Model, priors: Any = None, criterion: str = "reml") -> Posterior:
+    """`quadrature` of a model already reduced and checked (many responses of one design pay for the design once)."""
+    wall, cpu = time.perf_counter(), time.process_time()
+    known = resolve(model, priors)
+    nu = reduced.n_obs - reduced.n_fixed
+    _check_proper(reduced, known)
+    density = Density(Ratios(reduced), tuple(known.sd.values()), nu)
+    units = list(prior_scales(model).values())
+    centre = [math.log(u / units[-1]) for u in units[:-1]]
+    box, s, heavy = _box(density, centre, nu)
+    squeezes = _squeezes(density, box, s)
+    z = [np.linspace(q.z(a[0]), q.z(a[-1]), 33) for q, a in zip(squeezes, box, strict=True)]
+    z, s, grid, log_z, error, doublings = _double(density, squeezes, z, s)
+    axes = [q.u(x) for q, x in zip(squeezes, z, strict=True)]
+    weight = np.exp(grid.F + grid.slope - log_z) * cell(z, s)
+    edge = _edge_mass(weight, [*z, s])
+    u = [*(along(a, k, len(axes) + 1) + grid.t for k, a in enumerate(axes)), grid.t]
+    theta_mean, theta_cov = _moments(weight, u, 2.0)
+    sd_mean, sd_cov = _moments(weight, u, 1.0)
+    for k, (mean, variance) in enumerate(heavy):
+        if variance:
+            theta_cov[k, :] = theta_cov[:, k] = np.nan
+        if mean:
+            theta_mean[k] = np.nan
+    beta_mean, beta_cov, mixtures = _beta(reduced, grid, weight)
+    margins = Margins(density, grid, squeezes, z, s, model.theta_names, dict(zip(model.X_names, mixtures, strict=True)))  # type: ignore[arg-type]
+    converged = error < TOLERANCE
+    message = "" if converged else f"log Z still moves by {error:.1e} after {doublings} doublings"
+    return Posterior(
+        model.theta_names,
+        tuple(model.X_names),  # type: ignore[arg-type]
+        criterion,
+        theta_mean,
+        np.sqrt(np.diag(theta_cov)),
+        theta_cov,
+        sd_mean,
+        np.sqrt(np.diag(sd_cov)),
+        beta_mean,
+        beta_cov,
+        float(log_z),
+        error,
+        edge,
+        density.ratios.points[0],
+        weight.size,
+        doublings,
+        time.perf_counter() - wall,
+        time.process_time() - cpu,
+        Status.CONVERGED if converged else Status.MAX_ITER,
+        message,
+        margins,
+        Modes(density, axes, grid, weight, criterion),
+    )
+
+
+def _check_proper(reduced: Reduced, priors: Priors) -> None:
+    """MATH §10: with m = rank[X Z] − rank X, flat on σ is proper for m ≥ 2, on σ² for m ≥ 3, on log σ never."""
+    flat = {n: p for n, p in list(priors.sd.items())[:-1] if isinstance(p, Flat)}
+    if not flat:
+        return
+    d = reduced.n_fixed
+    within = np.zeros((d + 1, d + 1))
+    low = np.tril_indices(d + 1)
+    within[low] = within[low[1], low[0]] = reduced.within
+    seen = int(reduced.count.sum()) * reduced.m if len(reduced.S) else 0
+    m = seen + int(np.linalg.matrix_rank(within[:d, :d], tol=1e-9)) - d
+    for name, prior in flat.items():
+        least = {"sd": 2, "var": 3, "log": None}[prior.on]
+        if least is None or m < least:
+            why = "whatever the data" if least is None else f"with rank[X Z] − rank X = {m}, below {least}"
+            raise ModelError(
+                f'the posterior under `Flat("{prior.on}")` on `{name}` is improper {why}. Give it a proper prior.'
+            )
+
+
+def _box(
+    density: Density, centre: list[float], nu: int
+) -> tuple[list[np.ndarray], np.ndarray, list[tuple[bool, bool]]]:
+    """Scanning grids shrunk and stretched until they just hold what lies within e^-DEPTH of the peak.
+
+    Also what the second moments of σ² need; (mean, variance) of a parameter are marked where its tail is too heavy.
+    """
+    coarse = 51 if len(centre) < 2 else 26
+    axes = [c + np.linspace(-40.0, 20.0, coarse) for c in centre]
+    tau = 1 / math.sqrt(2 * nu)
+    s = tau * np.sinh(np.linspace(math.asinh(-12 / tau), math.asinh(40 / tau), 65))
+    axes, s = _fit_box(density, axes, s, None)
+    heavy = []
+    for k in range(len(centre) + 1):
+        marks = []
+        for power in (2.0, 4.0):
+            try:
+                axes, s = _fit_box(density, axes, s, (k, power))
+                marks.append(False)
+            except ModelError:
+                marks.append(True)
+        heavy.append((marks[0], marks[1]))
+    return axes, s, heavy
+
+
+def _fit_box(
+    density: Density, axes: list[np.ndarray], s: np.ndarray, moment: tuple[int, float] | None
+) -> tuple[list[np.ndarray], np.ndarray]:
+    """The box of the density, or of density × σ_k^power; in the second case it only grows."""
+    low0, high0 = [a[0] for a in (*axes, s)], [a[-1] for a in (*axes, s)]
+    for _ in range(40):
+        grid = density.on(axes, s)
+        F = grid.F
+        if moment is not None:
+            k, power = moment
+            F = F + power * ((along(axes[k], k, len(axes) + 1) if k < len(axes) else 0.0) + grid.t)
+        keep = F.max() - DEPTH < F
+        new, moved = [], False
+        for j, a in enumerate((*axes, s)):
+            inside = np.flatnonzero(keep.any(axis=tuple(i for i in range(F.ndim) if i != j)))
+            low, high = a[max(inside[0] - 1, 0)], a[min(inside[-1] + 1, len(a) - 1)]
+            length = high - low
+            if inside[0] == 0:
+                low -= 0.5 * length + 1
+            if inside[-1] == len(a) - 1:
+                high += 0.5 * length + 1
+            if moment is not None:
+                low, high = min(low, low0[j]), max(high, high0[j])
+            if high - low > REACH:
+                raise ModelError(
+                    "the posterior does not fall off on the log scale of the variances: under these priors it is "
+                    "improper, or has no such moment. Use proper priors."
+                )
+            old = a[-1] - a[0]
+            moved |= not 0.8 * old <= high - low <= old * 1.0000001
+            new.append(np.linspace(low, high, 33))
+        axes, s = new[:-1], new[-1]
+        if not moved:
+            break
+    return axes, s
+
+
+def _squeezes(density: Density, axes: list[np.ndarray], s: np.ndarray) -> list[Squeeze]:
+    """For each ratio the map that shortens its tail towards 0, if the tail is long against the peak."""
+    grid = density.on(axes, s)
+    out = []
+    for k, a in enumerate(axes):
+        profile = grid.F.max(axis=tuple(i for i in range(grid.F.ndim) if i != k))
+        top = int(profile.argmax())
+        left = np.flatnonzero(profile[: top + 1] < profile[top] - 2)
+        width = min(1.0, float(a[top] - a[left[-1]])) if len(left) else 1.0
+        out.append(Squeeze(float(a[top]) - 2 * width, width) if a[top] - a[0] > 10 * width else Squeeze())
+    return out
+
+
+def _double(density: Density, squeezes: list[Squeeze], z: list[np.ndarray], s: np.ndarray) -> tuple:
+    """Double the axes that still move log Z, until none does by TOLERANCE."""
+    most = MOST[0] if len(z) < 2 else MOST[1]
+    for doubling in range(1, 30):
+        grid = density.on([q.u(x) for q, x in zip(squeezes, z, strict=True)], s)
+        slope = sum(along(np.log(q.slope(x)), k, len(z) + 1) for k, (q, x) in enumerate(zip(squeezes, z, strict=True)))
+        grid = replace(grid, slope=np.asarray(slope))
+        F = grid.F + slope
+        log_z = _log_z(F, z, s)
+        moves = []
+        for j in range(F.ndim):
+            every = [slice(None, None, 2) if i == j else slice(None) for i in range(F.ndim)]
+            thin = [a[e] for a, e in zip((*z, s), every, strict=True)]
+            moves.append(abs(_log_z(F[tuple(every)], thin[:-1], thin[-1]) - log_z))
+        wanted = [m > TOLERANCE and len(a) < most for m, a in zip(moves, (*z, s), strict=True)]
+        if not any(wanted):
+            return z, s, replace(grid, log_z=log_z), log_z, max(moves), doubling
+        grown = [halve(a) if w else a for a, w in zip((*z, s), wanted, strict=True)]
+        z, s = grown[:-1], grown[-1]
+    raise AssertionError("an axis doubled 30 times")
+
+
+def _log_z(F: np.ndarray, axes: Sequence[np.ndarray], s: np.ndarray) -> float:
+    return float(logsumexp(F)) + math.log(cell(axes, s))
+
+
+def _edge_mass(weight: np.ndarray, axes: Sequence[np.ndarray]) -> float:
+    """Mass beyond the faces of the box, were the density to fall off there by e per unit; in truth it does faster."""
+    total = 0.0
+    for j, a in enumerate(axes):
+        h = a[1] - a[0]
+        faces = np.take(weight, [0, -1], axis=j).sum()
+        total += float(faces) / h
+    return total
+
+
+def _moments(weight: np.ndarray, u: Sequence[np.ndarray], power: float) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and covariance of exp(power · u_k)."""
+    total = weight.sum()
+    x = [np.exp(power * u_k) for u_k in u]
+    mean = np.array([(weight * x_k).sum() / total for x_k in x])
+    cov = np.empty((len(x), len(x)))
+    for i in range(len(x)):
+        for j in range(i + 1):
+            cov[i, j] = cov[j, i] = (weight * (x[i] - mean[i]) * (x[j] - mean[j])).sum() / total
+    return mean, cov
+
+
+def _beta(reduced: Reduced, grid: Grid, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray, list]:
+    """Mean and covariance of β, and its marginals: mixtures of N(GLS(v), σ_e² (XᵀH⁻¹X)⁻¹) over the grid."""
+    d = reduced.n_fixed
+    if not d:
+        return np.zeros(0), np.zeros((0, 0)), []
+    inverse = np.linalg.inv(reduced.T)
+    cov = inverse @ np.linalg.inv(grid.A) @ inverse.T
+    centre = reduced.beta0 + grid.centre @ inverse.T
+    total = weight.sum()
+    row = weight.sum(axis=-1) / total
+    scale = (weight * np.exp(2 * grid.t)).sum(axis=-1) / total
+    mean = np.tensordot(row, centre, axes=row.ndim)
+    gap = centre - mean
+    spread = np.einsum("m,mi,mj->ij", row.ravel(), gap.reshape(-1, d), gap.reshape(-1, d))
+    beta_cov = spread + np.tensordot(scale, cov, axes=scale.ndim)
+    keep = weight > weight.max() * 1e-12
+    w = weight[keep] / weight[keep].sum()
+    sigma = np.exp(grid.t[keep])
+    out = []
+    for j in range(d):
+        c = np.broadcast_to(centre[..., j, None], weight.shape)[keep]
+        sd = sigma * np.sqrt(np.broadcast_to(cov[..., j, j, None], weight.shape)[keep])
+        out.append(Mixture(w, c, sd))
+    return mean, beta_cov, out

@@ -119,8 +119,8 @@ class Reduced:
                 W[a, b] += theta[:, -1:]
         with np.errstate(all="ignore"):
             logdet, inverse = invert(W, m, np.sqrt, np.log)
-        g = sum(inverse[p] @ self.cross[:, q].T for q, p in enumerate(pairs))
-        return logdet @ self.count, g
+            g = sum(inverse[p] @ self.cross[:, q].T for q, p in enumerate(pairs))
+            return logdet @ self.count, g
 
     def _large_rows(self, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         logdet, g = np.zeros(len(theta)), np.zeros((len(theta), len(self.within)))

@@ -29,8 +29,8 @@ class Twin:
     `model` is a plain `pm.Model`. Its free variables are standard deviations (`Subject:sd(Days)`, `residual:sd`; a flat
     prior on another scale names its own), partial correlations ρ as (1 + ρ)/2 (`Subject:partial(Days,(Intercept))`),
     and under "ml" the coefficients; its deterministics θ by our names, correlations and β. `data` holds its `pm.Data`,
-    `key` all else that a compiled twin depends on; `free` the names of the free variables by variance, and by (component,
-    effect, effect given) for partial correlations; `said` the priors as they were written.
+    `key` all else that a compiled twin depends on; `free` the names of the free variables by variance, and by
+    (component, effect, effect given) for partial correlations; `said` the priors as they were written.
     """
 
     model: "pm.Model"
