@@ -13,7 +13,7 @@ from vcbench.kernels.protocol import Basis, Evaluation, Moments
 from vcbench.model.component import Component
 from vcbench.model.model import Model
 
-NEGLIGIBLE = 1e-13  # of the largest eigenvalue: below it an eigenvector does not see the random effect
+NEGLIGIBLE = 1e-10  # of the largest eigenvalue: below it an eigenvector sees no random effect but rounding
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -1,4 +1,4 @@
-"""The evidence lower bound after the E-step: Q + entropy, equal to ℓ_ML(β, θ) (MATH §3), an exact check of the E-step."""
+"""The evidence lower bound after the E-step: Q + entropy, equal to ℓ_ML(β, θ) (MATH §3): an exact check."""
 
 import math
 from typing import Any

@@ -16,6 +16,8 @@ from numba import njit
 from vcbench.kernels.block_core import cholesky_in_place
 
 EM_RATE = 1e-3  # relative EM step below which a falling variance is tried at 0 (MATH §3)
+RESIDUAL_FLOOR = 1e-8  # of the OLS residual variance: where σ² → 0 ends, for V may be singular at 0 (a centred K)
+RESIDUAL_SMALL = 1e-3  # the floor is tried from below this only: ℓ_ML is unbounded at 0 if X meets the null space of K
 SHRINK = 0.9  # a step may take at most this share of an eigenvalue before it is bent (never negative)
 
 
@@ -228,7 +230,7 @@ def retract(theta, delta, s, rank, ptr, effects, where):
     for c in range(rank.shape[0]):
         k, rho = cone_size(c, ptr), rank[c]
         if rho == 0:
-            put_cone(out, c, ptr, effects, where, np.zeros((k, k)))
+            put_cone(out, c, ptr, effects, where, cone_matrix(theta, c, ptr, effects, where))
             continue
         Omega = cone_matrix(theta, c, ptr, effects, where)
         D = cone_matrix(delta, c, ptr, effects, where) * s
@@ -287,7 +289,7 @@ def project(theta, delta, rank, ptr, effects, where):
                 root[i, j] = vectors[i, k - 1 - j] * math.sqrt(e)
                 inverse[j, i] = vectors[i, k - 1 - j] / math.sqrt(e)
         step, vec = eigen(inverse @ D @ inverse.T)
-        if step[0] > -1.0:
+        if step[0] > -1.0 or (c == rank.shape[0] - 1 and theta[theta.shape[0] - 1] > RESIDUAL_SMALL):
             continue
         changed = True
         kept = np.zeros((rho, rho))
@@ -297,7 +299,34 @@ def project(theta, delta, rank, ptr, effects, where):
             else:
                 new[c] -= 1
         put_cone(out, c, ptr, effects, where, root @ kept @ root.T)
+        if c == rank.shape[0] - 1:
+            out[theta.shape[0] - 1] = RESIDUAL_FLOOR
     return changed, out, new
+
+
+@njit(cache=True)
+def drop_smallest(theta, wanted, rank, ptr, effects, where):
+    """(dropped, θ′, rank′): the smallest eigenvalue of every cone with wanted < rank put at 0, nothing else moved.
+
+    The residual's cone only if no other is dropped. The way out of a corner where a full step leaves several cones.
+    """
+    out, new = theta.copy(), rank.copy()
+    last = rank.shape[0] - 1
+    dropped = False
+    for c in range(rank.shape[0]):
+        k, rho = cone_size(c, ptr), rank[c]
+        if rho == 0 or wanted[c] >= rho or (c == last and dropped):
+            continue
+        values, vectors = eigen(cone_matrix(theta, c, ptr, effects, where))
+        Omega = np.zeros((k, k))
+        for j in range(k - rho + 1, k):
+            Omega += values[j] * np.outer(vectors[:, j], vectors[:, j])
+        put_cone(out, c, ptr, effects, where, Omega)
+        if c == last:
+            out[theta.shape[0] - 1] = RESIDUAL_FLOOR
+        new[c] -= 1
+        dropped = True
+    return dropped, out, new
 
 
 @njit(cache=True)
@@ -307,7 +336,7 @@ def em_candidate(theta, score, q, n_obs, rank, ptr, effects, where, n_iter, next
     The test of MATH §3: score vᵀ(∂ℓ/∂Ω)v < 0 along the eigenvector v and 2λ|score|/q < EM_RATE.
     """
     out = theta.copy()
-    for c in range(rank.shape[0] - 1):
+    for c in range(rank.shape[0]):
         k, rho = cone_size(c, ptr), rank[c]
         if rho == 0 or n_iter < next_try[c]:
             continue
@@ -316,11 +345,16 @@ def em_candidate(theta, score, q, n_obs, rank, ptr, effects, where, n_iter, next
         G = gradient_matrix(score, c, ptr, effects, where)
         s = v @ (G @ v)
         e = max(values[k - rho], 0.0)
-        if s < 0.0 and 2.0 * e * (-s) / q[effects[ptr[c]]] < EM_RATE:
+        if c == rank.shape[0] - 1 and e > RESIDUAL_SMALL:
+            continue
+        divisor = n_obs if c == rank.shape[0] - 1 else q[effects[ptr[c]]]
+        if s < 0.0 and 2.0 * e * (-s) / divisor < EM_RATE:
             Omega = np.zeros((k, k))
             for j in range(k - rho + 1, k):
                 Omega += values[j] * np.outer(vectors[:, j], vectors[:, j])
             put_cone(out, c, ptr, effects, where, Omega)
+            if c == rank.shape[0] - 1:
+                out[theta.shape[0] - 1] = RESIDUAL_FLOOR
             return c, out
     return -1, out
 

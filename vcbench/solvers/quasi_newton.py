@@ -11,6 +11,7 @@ import numpy as np
 
 from vcbench.solvers.geometry import (
     decrement,
+    drop_smallest,
     full_ranks,
     on_boundary,
     positions,
@@ -106,7 +107,11 @@ def climb_lbfgs(kernel: Any, criterion: str, theta: np.ndarray, tol: float, max_
             if crosses:
                 new = ask(trial)
                 n_eval += 1
-                if new.loglik >= at.loglik:
+                if not new.loglik >= at.loglik - ROUNDING * (1 + abs(at.loglik)):
+                    crosses, trial, new_rank = drop_smallest(x, new_rank, rank, ptr, effects, where)
+                    new = ask(trial)
+                    n_eval += 1
+                if crosses and new.loglik >= at.loglik - ROUNDING * (1 + abs(at.loglik)):
                     x, at, rank, metric, accepted = trial, new, new_rank, None, True
                     break
             s, slope = 1.0, max(float(score @ delta), 0.0)
@@ -145,7 +150,7 @@ def _aligned(T: np.ndarray, before: np.ndarray | None) -> np.ndarray:
 
 def _metric(info: np.ndarray) -> np.ndarray:
     """M with MMᵀ = I⁻¹ (eigenvalues floored), so that coordinates z, Δ = Mz, have unit information."""
-    size = np.sqrt(np.maximum(np.diag(info), 1e-300))
+    size = np.sqrt(np.clip(np.diag(info), 1e-100, 1e100))
     values, vectors = np.linalg.eigh(info / np.outer(size, size))
     return (vectors / np.sqrt(np.maximum(values, 1e-8 * values[-1]))) / size[:, None]
 

@@ -19,6 +19,7 @@ from vcbench.solvers.codes import AI, BY_SCORE, EM, FISHER, NEWTON
 from vcbench.solvers.geometry import (
     cone_size,
     decrement,
+    drop_smallest,
     em_candidate,
     full_ranks,
     on_boundary,
@@ -32,7 +33,7 @@ from vcbench.solvers.geometry import (
 from vcbench.solvers.steps import em_step, score_step, second_order_direction
 
 ASCENT = 1e-9  # ε of MATH §3: a monotone method may lose ε(1 + |ℓ|) to rounding
-ROUNDING = 1e-11  # a second-order step is accepted if ℓ falls by no more than this share
+ROUNDING = 1e-11  # share of 1 + |ℓ| that a step may lose to rounding and still count as not falling
 CHECK_EVERY = 10  # EMs evaluate the stop rule at every tenth iteration
 RELEASES = 50
 
@@ -128,7 +129,7 @@ def climb(
 
     own = SCORE
     if code < NEWTON and code != BY_SCORE:
-        own = MOMENTS
+        own = SCORE | MOMENTS
     elif code == NEWTON:
         own = SCORE | EXPECTED | AVERAGE
     elif code == FISHER:
@@ -136,6 +137,7 @@ def climb(
     elif code == AI:
         own = SCORE | AVERAGE
     profile = not owns_beta
+    started_with_beta, first_own = owns_beta, own
 
     out = evaluate_state(data, x * scale, gamma, profile, reml, own)
     n_eval += 1
@@ -182,6 +184,9 @@ def climb(
                                 x, ll, gamma, out = trial, new[1], new[2], new
                                 break
                             step *= 0.25
+                        if freed and c == n_cones and not second:
+                            profile, owns_beta, own = not started_with_beta, started_with_beta, first_own
+                            out = evaluate_state(data, x * scale, gamma, profile, reml, own)
                     if not freed:
                         ending = AT_BOUNDARY if on_boundary(rank, ptr) else CONVERGED
                         check_seconds += tick() - begin
@@ -189,11 +194,15 @@ def climb(
                 elif not second:
                     c, trial = em_candidate(x, score, q, n_obs, rank, ptr, effects, where, n_iter, next_try)
                     if c >= 0:
-                        new = evaluate_state(data, trial * scale, gamma, profile, reml, own)
+                        # without residual noise no E-step moves: the methods go on by the score, γ at its GLS value
+                        ask, gls = (SCORE, True) if c == n_cones else (own, profile)
+                        new = evaluate_state(data, trial * scale, gamma, gls, reml, ask)
                         n_check += 1
-                        if new[0] and new[1] >= ll:  # ℓ has not fallen
+                        if new[0] and new[1] >= ll - ROUNDING * (1.0 + abs(ll)):  # ℓ has not fallen
                             rank[c] -= 1
                             x, ll, gamma, out = trial, new[1], new[2], new
+                            if c == n_cones:
+                                profile, owns_beta, own = True, False, SCORE
                         else:
                             next_try[c] = 2 * n_iter
                 check_seconds += tick() - begin
@@ -218,7 +227,15 @@ def climb(
                 if crosses:
                     new = evaluate_state(data, trial * scale, gamma, profile, reml, own)
                     n_eval += 1
-                    if new[0] and new[1] >= ll:
+                    if new[0] and new[1] >= ll - ROUNDING * (1.0 + abs(ll)):
+                        accepted = True
+                        x = trial
+                        rank = new_rank
+                        break
+                    dropped, trial, new_rank = drop_smallest(x, new_rank, rank, ptr, effects, where)
+                    new = evaluate_state(data, trial * scale, gamma, profile, reml, own)
+                    n_eval += 1
+                    if dropped and new[0] and new[1] >= ll - ROUNDING * (1.0 + abs(ll)):
                         accepted = True
                         x = trial
                         rank = new_rank
@@ -241,65 +258,26 @@ def climb(
                 ending = NO_ASCENT
                 break
         else:
-            if code == BY_SCORE:
-                inside = True
-                for c in range(n_cones):
-                    if 0 < rank[c] < cone_size(c, ptr):
-                        inside = False
-                if inside:
-                    trial = score_step(x, out[5] * scale, q, n_obs, ptr, effects, where)
-                else:
-                    mom = evaluate_state(data, x * scale, gamma, profile, reml, MOMENTS)
-                    theta, _ = em_step(
-                        EM,
-                        reml,
-                        x * scale,
-                        rank,
-                        ptr,
-                        effects,
-                        where,
-                        q,
-                        n_obs,
-                        d,
-                        fa,
-                        fb,
-                        fc,
-                        mom[8],
-                        mom[9],
-                        mom[10],
-                        mom[11],
-                        mom[15],
-                        mom[12],
-                        mom[13],
-                    )
-                    trial = theta / scale
+            # on a face of Ω every EM moves by px-em-full's M-step there; with σ² = 0 by the score, γ at its GLS value
+            by_score = code == BY_SCORE or rank[n_cones] == 0
+            singular = False
+            for c in range(n_cones):
+                if 0 < rank[c] < cone_size(c, ptr):
+                    singular = True
+            if by_score and (not singular or rank[n_cones] == 0):
+                trial = score_step(x, out[5] * scale, q, n_obs, rank, ptr, effects, where)
             else:
+                mom = out
+                if code == BY_SCORE:
+                    mom = evaluate_state(data, x * scale, gamma, profile, reml, SCORE | MOMENTS)
                 theta, new_gamma = em_step(
-                    code,
-                    reml,
-                    x * scale,
-                    rank,
-                    ptr,
-                    effects,
-                    where,
-                    q,
-                    n_obs,
-                    d,
-                    fa,
-                    fb,
-                    fc,
-                    out[8],
-                    out[9],
-                    out[10],
-                    out[11],
-                    out[15],
-                    out[12],
-                    out[13],
-                )
+                    EM if code == BY_SCORE else code, reml, x * scale, gamma, rank, ptr, effects, where, q, n_obs,
+                    fa, fb, fc, mom[8], mom[9], mom[10], mom[11], mom[15], mom[5], mom[4],
+                )  # fmt: skip
                 trial = theta / scale
-                if owns_beta:
+                if not profile:
                     gamma = new_gamma
-            if not trial[p - 1] > 0.0:
+            if not (trial[p - 1] > 0.0 or rank[n_cones] == 0):
                 ending = NEGATIVE
                 break
             new = evaluate_state(data, trial * scale, gamma, profile, reml, own)

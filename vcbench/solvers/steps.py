@@ -2,7 +2,7 @@
 information.
 
 Everything that MATH §3 calls an EM of the expected complete data is `em_step`: the moments of the E-step (see
-`kernels.protocol.Moments`), an expansion basis T and a rule for σ². α = α_0 + Tδ multiplies the features W;
+`kernels.protocol.Moments`), an expansion basis T and a rule for σ². α = I + Tδ multiplies the features W;
 
     em: α = I.   px-em: α = δI, one δ.   px-em-component: α_k = δ_k I.   px-em-full: α_k free in the pattern of Ω_k.
 """
@@ -26,7 +26,7 @@ from vcbench.solvers.geometry import (
 
 @njit(cache=True)
 def expansion(code, theta, rank, ptr, effects, where, fa, fb, fc):
-    """(α_0 (m,), T (m, k)): what the method lets vary.
+    """T (m, k): the departures Tδ of α from I that the method lets vary.
 
     On a face of an unstructured Ω every EM moves that block by Λ, Ω = ΛΛᵀ (r × ρ): plain EM cannot turn the range of a
     singular Ω.
@@ -40,7 +40,6 @@ def expansion(code, theta, rank, ptr, effects, where, fa, fb, fc):
     for c in range(n_cones):
         for i in range(ptr[c], ptr[c + 1]):
             cone_of[effects[i]] = c
-    alpha0 = np.zeros(m)
     T = np.zeros((m, m + n_components + 1))
     at = 0
     shared = np.zeros(m)
@@ -72,8 +71,6 @@ def expansion(code, theta, rank, ptr, effects, where, fa, fb, fc):
                 elif rho > 0 and code == PX_COMPONENT:
                     by_component[j, fc[j]] = 1.0
                     used[fc[j]] = True
-                else:
-                    alpha0[j] = 1.0
     if any_shared:
         T[:, at] = shared
         at += 1
@@ -81,43 +78,70 @@ def expansion(code, theta, rank, ptr, effects, where, fa, fb, fc):
         if used[k]:
             T[:, at] = by_component[:, k]
             at += 1
-    return alpha0, T[:, :at].copy()
+    return T[:, :at].copy()
 
 
 @njit(cache=True)
-def em_step(code, reml, theta, rank, ptr, effects, where, q, n_obs, n_fixed, fa, fb, fc, F, Wty, XtW, S, yty, f, E0):
+def em_step(
+    code, reml, theta, gamma, rank, ptr, effects, where, q, n_obs, fa, fb, fc, F, Wty, XtW, S, yty, score, score_gamma
+):
     """(θ′, γ′): one M-step from the moments at (γ, θ) (ML) or at θ (REML).
 
-    ML:   [I, XᵀWT; ·, TᵀFT] (γ, δ) = normal equations of y on [X, WT]; px-em alone takes δ at the old γ, as its
-    sources.
-          σ² = (‖y − Xγ‖² − 2αᵀE[W]ᵀ(y − Xγ) + αᵀFα)/n at the new γ
-    REML: TᵀFT δ = Tᵀ(f − Fα_0),  σ² = (E0 − 2fᵀα + αᵀFα)/n
-    Ω_k = α_k (S_k/q_k) α_kᵀ.  SIMPLIFIED: σ² = yᵀ(y − Xγ′ − Zμ)/n.  HENDERSON: σ² = yᵀ(y − Xγ̂ − Zû)/(n − d).
+    Written in departures from α = I and γ, whose right-hand sides are scores, so that nothing cancels as σ² falls:
+
+        c = E[Xᵀe] = σ² ∂ℓ/∂γ,    g = E[Wᵀe] = 2σ² (∂ℓ/∂Ω) Ω,    E‖e‖² = nσ² + 2σ⁴ ∂ℓ/∂σ²,   e = y − Xγ − Zu
+        ML    [I, B; Bᵀ, TᵀFT] (Δγ, δ) = (c, Tᵀg), B = E[XᵀW]T;  px-em alone takes δ at the old γ, as its sources do
+        REML  TᵀFT δ = Tᵀg
+        nσ²  = E‖e − XΔγ − WTδ‖²,   α = I + Tδ,   Ω_k = α_k (S_k/q_k) α_kᵀ
+
+    SIMPLIFIED: σ² = yᵀ(y − Xγ′ − Zμ)/n.  HENDERSON: σ² = yᵀ(y − Xγ̂ − Zû)/(n − d).
     """
     m = fa.shape[0]
-    alpha, T = expansion(code, theta, rank, ptr, effects, where, fa, fb, fc)
-    gamma = np.zeros(n_fixed)
+    d = gamma.shape[0]
+    p = theta.shape[0]
+    sigma2 = theta[p - 1]
+    T = expansion(code, theta, rank, ptr, effects, where, fa, fb, fc)
+    alpha = np.zeros(m)
+    g = np.zeros(m)
+    for j in range(m):
+        if fa[j] == fb[j]:
+            alpha[j] = 1.0
+    for c in range(rank.shape[0] - 1):
+        k = cone_size(c, ptr)
+        work = (
+            2.0 * sigma2 * (gradient_matrix(score, c, ptr, effects, where) @ cone_matrix(theta, c, ptr, effects, where))
+        )
+        for i in range(k):
+            for e in range(k):
+                for j in range(m):
+                    if fa[j] == effects[ptr[c] + i] and fb[j] == effects[ptr[c] + e]:
+                        g[j] = work[i, e]
+    step = np.zeros(d)
+    change = 0.0
+    if not reml:
+        step = sigma2 * score_gamma
     if T.shape[1] > 0:
+        A, rhs = T.T @ F @ T, T.T @ g
         if reml or code == PX:
-            delta = pseudo_solve(T.T @ F @ T, T.T @ (f - F @ alpha))
+            delta = pseudo_solve(A, rhs)
         else:
             B = XtW @ T
-            delta = pseudo_solve(T.T @ F @ T - B.T @ B, T.T @ (Wty - F @ alpha) + B.T @ (XtW @ alpha))
+            delta = pseudo_solve(A - B.T @ B, rhs - B.T @ step)
+        if not reml:
+            c0 = step.copy()
+            B = XtW @ T
+            step = c0 - B @ delta
+            change = -2.0 * (step @ c0) + step @ step + 2.0 * (step @ (B @ delta))
+        change += -2.0 * (delta @ rhs) + delta @ (A @ delta)
         alpha = alpha + T @ delta
-    new = theta.copy()
-    p = theta.shape[0]
-    if not reml:
-        gamma = -(XtW @ alpha)
-        f_new = Wty - XtW.T @ gamma
-        E = yty + gamma @ gamma
-        sigma2 = (E - 2.0 * (alpha @ f_new) + alpha @ (F @ alpha)) / n_obs
     else:
-        sigma2 = (E0 - 2.0 * (alpha @ f) + alpha @ (F @ alpha)) / n_obs
+        change = -(step @ step)
+    new = theta.copy()
+    new[p - 1] = sigma2 + (2.0 * sigma2 * sigma2 * score[p - 1] + change) / n_obs
     if code == SIMPLIFIED:
-        sigma2 = (yty - Wty @ alpha) / n_obs
+        new[p - 1] = (yty - Wty @ alpha) / n_obs
     elif code == HENDERSON:
-        sigma2 = (yty - Wty @ alpha) / (n_obs - n_fixed)
-    new[p - 1] = sigma2
+        new[p - 1] = (yty - Wty @ alpha) / (n_obs - d)
     for c in range(rank.shape[0] - 1):
         k = cone_size(c, ptr)
         a = np.zeros((k, k))
@@ -132,11 +156,11 @@ def em_step(code, reml, theta, rank, ptr, effects, where, q, n_obs, n_fixed, fa,
             put_cone(new, c, ptr, effects, where, np.zeros((k, k)))
         else:
             put_cone(new, c, ptr, effects, where, a @ (Sc / q[effects[ptr[c]]]) @ a.T)
-    return new, gamma
+    return new, gamma + step
 
 
 @njit(cache=True)
-def score_step(theta, score, q, n_obs, ptr, effects, where):
+def score_step(theta, score, q, n_obs, rank, ptr, effects, where):
     """ECME and EM-REML by the score: Ω + (2/q) Ω (∂ℓ/∂Ω) Ω, σ² + (2/n) σ⁴ ∂ℓ/∂σ²."""
     new = theta.copy()
     n_cones = ptr.shape[0] - 1
@@ -145,7 +169,8 @@ def score_step(theta, score, q, n_obs, ptr, effects, where):
         G = gradient_matrix(score, c, ptr, effects, where)
         put_cone(new, c, ptr, effects, where, Omega + (2.0 / q[effects[ptr[c]]]) * (Omega @ G @ Omega))
     p = theta.shape[0]
-    new[p - 1] += 2.0 * theta[p - 1] ** 2 / n_obs * score[p - 1]
+    if rank[n_cones] > 0:
+        new[p - 1] += 2.0 * theta[p - 1] ** 2 / n_obs * score[p - 1]
     return new
 
 
