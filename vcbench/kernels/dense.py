@@ -5,9 +5,13 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from scipy.linalg import cho_factor, cho_solve, solve_triangular
 
+from vcbench.errors import ModelError
 from vcbench.kernels.blocks import Layout, _residual_sd
 from vcbench.kernels.protocol import Basis, Evaluation, Moments
 from vcbench.model.model import Model
+
+
+MEMORY = 12  # GB that the matrices ∂V/∂θ_j and their like may take
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -29,6 +33,15 @@ class DenseKernel:
     def build(cls, model: Model, name: str = "dense") -> "DenseKernel":
         """Form the derivative matrices."""
         assert model.X is not None
+        gigabytes = (model.n_theta + 4) * model.n_obs**2 * 8 / 1e9
+        if gigabytes > MEMORY:
+            raise ModelError(
+                f"kernel `dense` would need {gigabytes:.0f} GB for n = {model.n_obs} observations and "
+                f"{model.n_theta} variance "
+                f"parameters (its limit is {MEMORY} GB). Models of several grouping factors or matrices have no "
+                f"other kernel yet: "
+                "keep one random term, or fewer observations."
+            )
         factors, component = [], []
         for k, c in enumerate(model.components):
             factors += c.factors()
