@@ -1,6 +1,7 @@
 """The text of a comparison: do the methods agree, what did each find, and at what cost."""
 
 import math
+from textwrap import wrap
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -35,7 +36,8 @@ def comparison_text(comparison: "Comparison") -> str:
             f"note     {num.listing(posteriors)}: posterior medians and standard deviations. They differ from the"
             " maximum by the prior, and by the skewness of the posterior."
         )
-    return "\n".join([*lines, *([""] if notes else []), *notes])
+    wrapped = [line for note in notes for line in wrap(note, 100, subsequent_indent=" " * 9)]
+    return "\n".join([*lines, *([""] if notes else []), *wrapped])
 
 
 def _label(fit: "Fit", j: int) -> str:

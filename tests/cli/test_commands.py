@@ -145,6 +145,14 @@ def test_compare__says_that_the_methods_agree(capsys):
     assert out.count("1764.05 (1432.75)") == 4
 
 
+def test_compare__a_posterior_shows_its_interval_and_says_why_it_differs(capsys):
+    assert run(["compare", "one_way", "--methods", "ai,quadrature"]) == 0
+    out = capsys.readouterr().out
+    assert "95% CrI" in out
+    assert "note     quadrature: posterior medians" in out
+    assert max(map(len, out.splitlines())) <= 110
+
+
 def test_compare__many_parameters_get_a_table_of_their_own(capsys):
     assert run(["compare", "random_slope", "--methods", "ai,em", "--criterion", "ml"]) == 0
     out = capsys.readouterr().out
