@@ -81,7 +81,7 @@ def plus_minus(value: float | None, mcse: float | None, digits: int = 1, least: 
         return ABSENT
     if is_absent(mcse):
         return significant(value, 3)
-    places = decimals(mcse, digits, least) if mcse else max(least, 1)
+    places = min(decimals(mcse, digits, least), decimals(value, 6, 1)) if mcse else max(least, 1)
     return f"{fixed(value, places)} ± {fixed(mcse, places)}"
 
 

@@ -159,15 +159,7 @@ def write_run(
                                 "seconds": 2e-5 * t,
                             }
                         )
-    for sub in ("rows", "traces"):
-        (folder / sub).mkdir(parents=True, exist_ok=True)
     frame = pd.DataFrame(rows)
-    half = len(frame) // 2
-    for name, part in (("000-a-b-000000-000000", frame.iloc[:half]), ("001-a-b-000000-000000", frame.iloc[half:])):
-        table = pa.Table.from_pandas(part, preserve_index=False)
-        table = table.replace_schema_metadata({b"vcbench": json.dumps(PROVENANCE).encode()})
-        pq.write_table(table, folder / "rows" / f"{name}.parquet")
-    pd.DataFrame(traces).to_parquet(folder / "traces" / "000-000.parquet", index=False)
     fits = frame.groupby(["condition", "replicate", "method"]).ngroups
     run = {
         "study": study,
@@ -183,6 +175,20 @@ def write_run(
         "started": "2026-11-21T08:40:01Z",
         "finished": None if planned and planned > fits else "2026-11-21T08:41:12Z",
     }
+    return write_folder(folder, frame, pd.DataFrame(traces), run, f'title = "{title}"\nseed = 20261121\n')
+
+
+def write_folder(folder: Path, rows: pd.DataFrame, traces: pd.DataFrame, run: dict, spec: str = "") -> Path:
+    """The files of a run folder: rows in two shards with their provenance, traces, run.json, spec.toml."""
+    for sub in ("rows", "traces"):
+        (folder / sub).mkdir(parents=True, exist_ok=True)
+    half = len(rows) // 2
+    for name, part in (("000-a-b-000000-000000", rows.iloc[:half]), ("001-a-b-000000-000000", rows.iloc[half:])):
+        table = pa.Table.from_pandas(part, preserve_index=False)
+        table = table.replace_schema_metadata({b"vcbench": json.dumps(PROVENANCE).encode()})
+        pq.write_table(table, folder / "rows" / f"{name}.parquet")
+    if len(traces):
+        traces.to_parquet(folder / "traces" / "000-000.parquet", index=False)
     (folder / "run.json").write_text(json.dumps(run, indent=1))
-    (folder / "spec.toml").write_text(f'title = "{title}"\nseed = 20261121\nreplicates = {replicates}\n')
+    (folder / "spec.toml").write_text(spec)
     return folder

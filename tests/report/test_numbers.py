@@ -35,6 +35,10 @@ def test_plus_minus__one_digit_of_the_mcse(value, mcse, text):
     assert num.plus_minus(value, mcse) == text
 
 
+def test_plus_minus__an_error_of_rounding_adds_no_digits():
+    assert num.plus_minus(98.9974874213, 1e-12) == "98.9975 ± 0.0000"
+
+
 @pytest.mark.parametrize(
     ("p", "text"),
     [(0.0058, "0.0058"), (0.00001, "<0.001"), (0.0, "<0.001"), (1.0, "1.00"), (0.9999, "1.00"), (0.05, "0.050")],

@@ -65,12 +65,8 @@ def _agreement(found: Findings, real: bool) -> Verdict | None:
         }
         odd = [m for m, s in share.items() if s < 1]
         count = sum(1 for s in share.values() if s == 1)
-        if count:
-            agree.append(
-                f"{num.count(count)} {criterion.upper()} methods"
-                if count > 1
-                else next(m for m, s in share.items() if s == 1)
-            )
+        if count > 1:
+            agree.append(f"{num.count(count)} {criterion.upper()} methods")
         for m in odd:
             far = float(by.get_group(m)["largest"].max())
             differ.append((m, share[m], far))
@@ -140,7 +136,8 @@ def _signed(value: float, mcse: float) -> str:
 
 def _counts(parts: list[tuple[str, int, int]]) -> str:
     """`5 of 16 cells for REML maximisers, 11 of 16 for ML maximisers`."""
-    said = [f"{k or 'none'} of {n}{' cells' if i == 0 else ''} for {name}" for i, (name, k, n) in enumerate(parts)]
+    cells = [num.plural(n, "cell") if i == 0 else num.count(n) for i, (_, _, n) in enumerate(parts)]
+    said = [f"{k or 'none'} of {of} for {name}" for (name, k, _), of in zip(parts, cells, strict=True)]
     return num.listing(said, 6)
 
 
@@ -176,7 +173,9 @@ def _coverage(found: Findings) -> Verdict | None:
         n_off = int(cells["coverage_off"].sum())
         alarm = alarm or n_off / len(cells) > ALARM
         ends = [num.percent(low["coverage"]), num.percent(float(cells["coverage"].max()))]
-        said.append(f"{name} {' to '.join(dict.fromkeys(ends))} ({n_off or 'none'} of {len(cells)} cells off)")
+        said.append(
+            f"{name} {' to '.join(dict.fromkeys(ends))} ({n_off or 'none'} of {num.plural(len(cells), 'cell')} off)"
+        )
         lows.append(low)
     if not said:
         return None
