@@ -162,3 +162,21 @@ def central_difference(f, x, step):
         near = (np.asarray(f(x + e)) - np.asarray(f(x - e))) / (2 * h)
         columns.append((4 * near - wide) / 3)
     return np.array(columns)
+
+
+def loglik_of(y, X, Vs, theta, criterion="reml"):
+    """ℓ alone, β profiled or integrated: cheap enough to be differenced twice."""
+    n, d = X.shape
+    L = np.linalg.cholesky(np.tensordot(theta, Vs, axes=1))
+    A = np.linalg.solve(L, np.column_stack([X, y]))
+    R = np.linalg.qr(A, mode="r")  # R's corner is the norm of what X leaves of y, whitened
+    minus2 = 2 * np.log(np.diag(L)).sum() + R[-1, -1] ** 2
+    if criterion == "reml":
+        return -0.5 * ((n - d) * LOG2PI + minus2 + 2 * np.log(np.abs(np.diag(R)[:-1])).sum())
+    return -0.5 * (n * LOG2PI + minus2)
+
+
+def hessian(f, x, step):
+    """∂²f/∂x_i∂x_j by central differences of central differences; symmetric."""
+    H = central_difference(lambda t: central_difference(f, t, step), np.asarray(x, float), step)
+    return (H + H.T) / 2

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from oracle import clipped, derivatives, incidence, pairs, plain, posterior
 from strategies import COLUMNS, KINDS, draw_problem, problems
 
+import vcbench as vc
 from vcbench import kernels
 
 REL = 1e-8
@@ -178,6 +179,34 @@ def test_kernels__without_a_positive_definite_V_the_likelihood_is_minus_infinity
             check_likelihood(at, plain(p.model, theta, "reml"), p.model)
         else:
             assert (at.loglik, at.score, at.expected) == (-np.inf, None, None)
+
+
+@pytest.mark.parametrize("share", [1e-8, 1e-16, 1e-20, 1e-30, 0.0])
+def test_moments__where_rounding_leaves_no_posterior_there_is_no_likelihood(share, rng):
+    """More effects than rows and σ² → 0: V stays definite, the E-step's precision matrix does not. No crash."""
+    K = np.cov(rng.normal(size=(24, 60)))
+    group = np.repeat(np.arange(6), 4)
+    model = vc.Model(
+        rng.normal(size=24), None, [vc.Component(np.ones(24), name="g", group=group), vc.Component(K=K, name="a")]
+    )
+    theta = np.array([1.0, 1.0, share])
+    at = kernels.build(model).evaluate(theta, ("moments",), "reml")
+    if at.loglik == -np.inf:
+        assert at.moments is None
+        assert share < 1e-12
+    else:
+        want = moments_of(model, theta, "reml", None, kernels.build(model).basis)
+        assert np.allclose(at.moments.F, want["F"], rtol=1e-4)
+
+
+@pytest.mark.parametrize("kernel", ["dense", "spectral"])
+def test_moments__do_not_exist_without_residual_variance(kernel):
+    p = draw_problem("K", seed=3)
+    theta = p.theta * [1.0, 0.0]
+    k = kernels.build(p.model, kernel)
+    assert np.isfinite(k.evaluate(theta).loglik)
+    at = k.evaluate(theta, ("moments",))
+    assert (at.loglik, at.moments) == (-np.inf, None)
 
 
 def test_grouped__padding_and_free_rows_may_cancel():

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from oracle import derivatives, plain, posterior, prior_covariance, stacked
 from scipy.stats import multivariate_normal
 from strategies import KINDS, draw_problem, problems
@@ -31,7 +31,6 @@ def test_oracle__balanced_one_way_has_the_closed_form():
     assert ml.beta == pytest.approx([grand])
 
 
-@settings(max_examples=20)
 @given(problems(kinds=("one-way-unbalanced", "slope-un", "Z-narrow", "crossed", "K")))
 def test_oracle__posterior_solves_hendersons_equations(p):
     """C = [XᵀX/σ², XᵀZ/σ²; ZᵀX/σ², ZᵀZ/σ² + G⁻¹]⁻¹ is the posterior covariance of (β, u) under REML."""
