@@ -129,7 +129,7 @@ def evaluate_blocks(
 
     # rows without random effects and padding may cancel in n_within; τ² is exactly 0 where no such row is left
     has_within = n_within != 0 or w > 0 or tau2 > 0.0
-    usable = sigma2 > 0.0 or not has_within
+    usable = sigma2 > 0.0 or not (has_within or (want & MOMENTS))
     if not usable:
         return False, -np.inf, gamma, A, score_gamma, score, expected, average, F, Wty, XtW, S, f, E0, logdet_post, yty
     s_inv = 1.0 / sigma2 if has_within else 0.0
@@ -573,7 +573,25 @@ def evaluate_blocks(
                         s += RL[c, a] * RL[c, b]
                     Kc[a, b] = s / sigma2
                 Kc[a, a] += 1.0
-            cholesky_in_place(Kc)
+            if not cholesky_in_place(Kc):
+                return (
+                    False,
+                    -np.inf,
+                    gamma,
+                    A,
+                    score_gamma,
+                    score,
+                    expected,
+                    average,
+                    F,
+                    Wty,
+                    XtW,
+                    S,
+                    f,
+                    E0,
+                    logdet_post,
+                    yty,
+                )
             for a in range(r):
                 logdet_post += 2.0 * math.log(Kc[a, a])
             invert_lower(Kc, Kinv)

@@ -126,7 +126,12 @@ class DenseKernel:
             if {"average", "observed"} & set(need):
                 average = 0.5 * work @ P @ work.T
         if "moments" in need:
-            moments = self._moments(theta, r, A_factor, reml)
+            if theta[-1] <= 0:
+                return failed
+            try:
+                moments = self._moments(theta, r, A_factor, reml)
+            except np.linalg.LinAlgError:  # σ² so small that rounding leaves the E-step no definite precision
+                return failed
         return Evaluation(
             theta,
             criterion,
