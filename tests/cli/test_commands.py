@@ -145,6 +145,11 @@ def test_compare__says_that_the_methods_agree(capsys):
     assert out.count("1764.05 (1432.75)") == 4
 
 
+def test_compare__methods_that_differ_by_more_than_the_tolerance_disagree(capsys):
+    assert run(["compare", "three_components", "--methods", "ai,em", "--tol", "1e-15"]) == 1
+    assert capsys.readouterr().out.startswith("DISAGREE  2 of 2 ML methods")
+
+
 def test_compare__a_posterior_shows_its_interval_and_says_why_it_differs(capsys):
     assert run(["compare", "one_way", "--methods", "ai,quadrature"]) == 0
     out = capsys.readouterr().out

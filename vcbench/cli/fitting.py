@@ -68,7 +68,7 @@ def compare(
     criterion: Which = None,
     residual: Residual = None,
     max_iter: MaxIter = None,
-    tol: Tol = None,
+    tol: Annotated[float | None, Parameter(help="Relative difference that still counts as agreement.")] = None,
     start: Start = None,
     seed: Seed = None,
     plots: Plots = None,
