@@ -15,7 +15,7 @@ from vcbench import kernels
 
 REL = 1e-8
 EVERY = KINDS + COLUMNS
-MANY = settings(max_examples=4 * settings.default.max_examples)  # an example costs milliseconds
+MANY = settings(max_examples=2 * settings.default.max_examples)  # an example costs milliseconds
 
 
 def near(got, want, size=None):
