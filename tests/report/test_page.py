@@ -11,6 +11,7 @@ from report.synthetic import METHODS, PARAMETERS, write_run
 from vcbench.errors import StoreError
 from vcbench.report import render
 
+LIGHT = {"replicates": 2, "real": (), "n_groups": (6,), "icc": (0.3,), "methods": ("ai", "em")}
 LOADS = {"src", "srcset", "poster", "data", "action", "formaction", "background", "cite", "longdesc", "xlink:href"}
 
 
@@ -54,7 +55,7 @@ def test_render__returns_the_page_and_writes_pictures_and_summary(page_path):
     svg = {p.stem for p in (folder / "figures").glob("*.svg")}
     assert svg == {p.stem for p in (folder / "figures").glob("*.png")}
     assert {"agreement", "speed", "endings", "nested-iterations", "bias-residual-var", "se-residual-var"} <= svg
-    assert {"coverage-residual-var", "zip-residual-var", "convergence-random-slope-real", "real-one-way-real"} <= svg
+    assert {"coverage-residual-var", "zip-residual-var", "convergence-random-slope-data", "real-one-way-data"} <= svg
 
 
 def test_render__twice_gives_the_same_bytes(run_folder, page_path, tmp_path):
@@ -149,7 +150,7 @@ def test_figures__are_documents_of_their_own_without_scripts(page_path):
 
 
 def test_page__a_partial_run_says_so(tmp_path):
-    page = render(write_run(tmp_path / "r", replicates=4, planned=5000)).read_text(encoding="utf-8")
+    page = render(write_run(tmp_path / "r", **LIGHT, planned=5000)).read_text(encoding="utf-8")
     assert "PARTIAL" in page
     assert "● COMPLETE" not in page
 
@@ -157,11 +158,11 @@ def test_page__a_partial_run_says_so(tmp_path):
 @pytest.mark.parametrize(
     "options",
     [
-        {"real": ()},
+        {"real": (), "methods": ("ai", "em"), "icc": (0.0,)},
         {"n_groups": (), "icc": ()},
         {"real": (), "n_groups": (6,), "icc": (0.3,)},
-        {"methods": ("moments",)},
-        {"methods": ("ai",), "replicates": 1},
+        {"methods": ("moments",), "icc": (0.3,)},
+        {"methods": ("ai",), "replicates": 1, "icc": (0.3,), "n_groups": (6,)},
     ],
     ids=["simulated only", "real only", "one condition", "no maximiser", "one fit"],
 )
@@ -172,7 +173,7 @@ def test_render__reports_what_there_is(tmp_path, options):
 
 
 def test_page__names_are_text_not_markup(tmp_path):
-    page = render(write_run(tmp_path / "r", replicates=2, title='<b>"Q" & A</b>')).read_text(encoding="utf-8")
+    page = render(write_run(tmp_path / "r", **LIGHT, title='<b>"Q" & A</b>')).read_text(encoding="utf-8")
     assert "<b>&#34;Q&#34;" not in page
     assert "&lt;b&gt;" in page
 

@@ -234,7 +234,7 @@ def _conditions(rows: pd.DataFrame) -> tuple[tuple[str, ...], tuple[Condition, .
         known = {c.removeprefix("factor_"): _plain(head[c]) for c in columns if not _null(head[c])}
         data = str(known.get("data") or known.get("card") or known.get("generator") or "data")
         parts = [str(known[c]) if c == "data" else f"{c}={show(known[c])}" for c in names if c in known]
-        label = f"{data} (real)" if bool(real[key]) else ", ".join(parts) or f"{data} (simulated)"
+        label = f"{data} data" if bool(real[key]) else ", ".join(parts) or f"simulated {data}"
         out.append(Condition(str(key), label, known, bool(real[key]), data, int(replicates[key])))
     seen: dict[str, int] = {}
     for c in out:

@@ -124,8 +124,9 @@ def readme(found: Findings, pictures: Sequence[Figure]) -> str:
     chosen = [card for (_, c), card in cards.items() if c == first]
     if chosen:
         lines += ["## Scorecard", ""]
-        for card in chosen:
-            lines += [f"**{card.caption}**", "", card.markdown(), ""]
+        lines += [f"**{chosen[0].caption}**", "", chosen[0].markdown(), ""]
+        for card in chosen[1:]:
+            lines += _folded(card.caption, card.markdown())
         precision = scorecard.precision(found)
         lines += [f"Enough replicates? {precision}", ""] if precision else []
     for section in page.sections(found, pictures):

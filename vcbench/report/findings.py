@@ -62,7 +62,7 @@ def find(evidence: Evidence) -> Findings:
     cells = cells.assign(
         bias_off=off(cells["bias"], 0.0, cells["bias_mcse"]),
         se_off=off(cells["model_se_error"], 0.0, cells["model_se_error_mcse"]),
-        coverage_off=off(cells["coverage"], level, _share_mcse(cells, level)),
+        coverage_off=off(cells["coverage"], level, share_mcse(cells, level)),
     )
     counts, table = checks.check(evidence)
     return Findings(
@@ -86,7 +86,7 @@ def off(value: pd.Series, target: float, mcse: pd.Series) -> pd.Series:
     return ((value - target).abs() > LIMIT * mcse) & (mcse > 0)
 
 
-def _share_mcse(cells: pd.DataFrame, level: float) -> pd.Series:
+def share_mcse(cells: pd.DataFrame, level: float) -> pd.Series:
     """The larger of a coverage's MCSE and the one it would have at the nominal level: near 1 its own is too small."""
     return (
         cells["coverage_mcse"].astype(float).clip(lower=np.sqrt(level * (1 - level) / cells["n_valid"].astype(float)))

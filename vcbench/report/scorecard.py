@@ -8,7 +8,7 @@ import pandas as pd
 from vcbench import numbers as num
 from vcbench.report import endings
 from vcbench.report.evidence import GOOD
-from vcbench.report.findings import LIMIT, Findings, maximisers
+from vcbench.report.findings import LIMIT, Findings, maximisers, share_mcse
 from vcbench.report.tables import Cell, Table, head
 
 ALL = "all"
@@ -74,20 +74,24 @@ def _row(
         _mean(cells, "relative_bias" if relative else "bias", 0.0, scale),
         _mean(cells, "empirical_se", None, 1.0),
         _mean(cells, "model_se_error", 0.0, 1.0),
-        _mean(cells, "coverage", found.level, 100.0),
+        _mean(cells, "coverage", found.level, 100.0, share_mcse(cells, found.level)),
         Cell(num.count(iterations), float(iterations)),
         Cell(num.seconds(cpu), float(cpu)),
         Cell(num.count(missing), missing, "bad" if missing else ""),
     )
 
 
-def _mean(cells: pd.DataFrame, column: str, target: float | None, scale: float) -> Cell:
+def _mean(
+    cells: pd.DataFrame, column: str, target: float | None, scale: float, judged_by: pd.Series | None = None
+) -> Cell:
+    """The mean of a measure with its MCSE; flagged by `judged_by`, where that is not the measure's own MCSE."""
     part = cells[cells[column].notna()]
     if part.empty:
         return Cell(num.ABSENT, float("nan"))
     value = float(part[column].mean())
     mcse = float(np.sqrt((part[f"{column}_mcse"] ** 2).sum()) / len(part))
-    flagged = target is not None and mcse > 0 and abs(value - target) > LIMIT * mcse
+    allowed = mcse if judged_by is None else float(np.sqrt((judged_by[part.index] ** 2).sum()) / len(part))
+    flagged = target is not None and mcse > 0 and abs(value - target) > LIMIT * allowed
     return Cell(num.plus_minus(scale * value, scale * mcse), value, "off" if flagged else "")
 
 

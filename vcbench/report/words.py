@@ -183,7 +183,11 @@ DICTIONARY: tuple[tuple[str, str], ...] = (
     ("empirical SE", "The standard deviation of θ̂ over replicates: how much the estimates scatter. MCSE by jackknife."),
     ("model SE", "√mean(SE²): what the methods claim."),
     ("model SE off by", "100 (model SE/empirical SE − 1) %. MCSE by jackknife."),
-    ("coverage", "Share of intervals that hold the truth; MCSE √(p(1 − p)/n), Wilson's where p is 0 or 1."),
+    (
+        "coverage",
+        "Share of intervals that hold the truth; MCSE √(p(1 − p)/n), Wilson's where p is 0 or 1. It is marked ▲ by the "
+        "larger of that and the MCSE at the nominal level.",
+    ),
     ("bias-eliminated coverage", "Share of intervals that hold the mean of the estimates instead of the truth."),
     ("RMSE", "√mean((θ̂ − θ)²)."),
     (
