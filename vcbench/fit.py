@@ -338,11 +338,16 @@ def _fit_blocks(
     scales = lay.scale * (sd[:, None] / b.sd) ** 2
     start = options.get("start", "auto")
     auto = isinstance(start, str) and start == "auto"
-    starts = np.ones_like(scales) if auto else np.tile(starting_theta(kernel, start), (len(scales), 1))
     if isinstance(start, Mapping) and any(name in start for name in model.X_names):  # type: ignore[union-attr]
         raise MethodError(
             "`start` of many responses names variance parameters only; every response starts from its own OLS β."
         )
+    if auto:
+        starts = np.ones_like(scales)
+    elif isinstance(start, Mapping):  # what it does not name starts from each response's own moments
+        starts = np.array([starting_theta(kernel.bind(y), start) for y in Y.T]).reshape(scales.shape)
+    else:
+        starts = np.tile(starting_theta(kernel, start), (len(scales), 1))
     max_iter = options.get("max_iter")
     cpu = time.process_time()
     out = climb_many(
