@@ -40,8 +40,11 @@ def paragraph(item: "Explanation") -> None:
             out.print(f"    {line}")
 
 
-def verdict_table(verdicts: Sequence[Mapping[str, Any]], counts: Mapping[str, int]) -> None:
-    """What was checked, one line a check, with the numbers where it did not pass; the counts last."""
+def verdict_table(verdicts: Sequence[Mapping[str, Any]], counts: Mapping[str, int], n_more: int = 0) -> None:
+    """What was checked, one line a check, with the numbers where it did not pass; the counts last.
+
+    `n_more` says how many checks are not shown.
+    """
     out = console()
     width = max((len(v["target"]) for v in verdicts), default=0)
     for verdict in verdicts:
@@ -49,6 +52,8 @@ def verdict_table(verdicts: Sequence[Mapping[str, Any]], counts: Mapping[str, in
         if verdict["verdict"] != "PASS":
             for line in wrap(verdict["detail"], 100):
                 out.print(f"{'':14}{line}")
+    if n_more > 0:
+        out.print(f"… and {n_more} more: vcbench check {verdicts[0]['target']}")
     if verdicts:
         out.print()
     order = ("PASS", "FAIL", "INCONCLUSIVE", "SKIPPED")

@@ -9,6 +9,8 @@ from cyclopts import Parameter
 
 from vcbench.cli.verdicts import exit_code, run_verdicts
 
+SHOWN = 10  # acceptance checks that fell short, listed at the end of a run
+
 SpecFile = Annotated[str, Parameter(help="A study: a TOML file, or a name in simulations/.")]
 Folder = Annotated[Path, Parameter(help="A run folder.")]
 Json = Annotated[bool, Parameter(negative="", show_default=False, help="Print the result as JSON.")]
@@ -142,14 +144,15 @@ def _status(folder: Path) -> dict[str, Any]:
 
 
 def _print_verdicts(verdicts: list[dict[str, Any]]) -> None:
+    """What fell short, the worst first and ten at most, and the counts."""
     from vcbench.cli.render import verdict_table
 
-    counted = [verdict for verdict in verdicts if verdict["verdict"] != "SKIPPED"]
-    if counted:
-        verdict_table(
-            [verdict for verdict in counted if verdict["verdict"] != "PASS"],
-            Counter(verdict["verdict"] for verdict in counted),
-        )
+    counts = Counter(verdict["verdict"] for verdict in verdicts if verdict["verdict"] != "SKIPPED")
+    short = sorted(
+        (v for v in verdicts if v["verdict"] in ("FAIL", "INCONCLUSIVE")), key=lambda v: v["verdict"] != "FAIL"
+    )
+    if counts:
+        verdict_table(short[:SHOWN], counts, n_more=len(short) - SHOWN)
 
 
 def _print_json(kind: str, **values: Any) -> None:
