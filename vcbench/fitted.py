@@ -397,12 +397,12 @@ class Fit:
 
     def explain(self) -> str:
         """How the fit ended and what to do about it, and which kernel answered."""
-        from vcbench.summary import verdict
+        from vcbench.summary import folded, verdict
 
         lines = verdict(self)
         if self.model is not None:
-            lines += ["", self.model.explain()]
-        return "\n".join(lines)
+            lines += ["", *self.model.explain().splitlines()]
+        return "\n".join(folded(lines))
 
     def plot(self, kind: str = "trace") -> Any:
         """An Altair chart: "trace" (or "convergence"), ℓ and its distance to the best against iteration."""

@@ -3,6 +3,7 @@
 import html as escape
 import math
 from collections.abc import Sequence
+from textwrap import wrap
 from typing import TYPE_CHECKING
 
 from scipy.special import ndtr
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from vcbench.fitted import Fit
 
 CRITERIA = {"reml": "REML", "ml": "maximum likelihood", "none": "method of moments"}
+WIDTH = 100  # columns of text
 LOGLIK = {"reml": "logLik (REML)", "ml": "logLik", "none": "REML logLik at the estimate"}
 
 
@@ -27,9 +29,18 @@ def summarise(fit: "Fit") -> str:
         lines.append(fit.facts.formula)
     groups = "".join(f" · {name}: {what}" for name, what in fit.facts.groups)
     lines.append(f"{fit.facts.n_obs} rows used ({fit.facts.n_dropped} dropped){groups}")
-    lines += verdict(fit)
-    lines += ["", *_variances(fit), "", *_fixed(fit), "", *_notes(fit)]
+    lines += folded(verdict(fit))
+    lines += ["", *_variances(fit), "", *_fixed(fit), "", *folded(_notes(fit))]
     return "\n".join(lines).rstrip()
+
+
+def folded(lines: Sequence[str], width: int = WIDTH) -> list[str]:
+    """Lines of prose, the long ones broken; what is broken off keeps the indent, the verdict's being 11."""
+    out = []
+    for line in lines:
+        indent = " " * (11 if line[:11].rstrip().isupper() else len(line) - len(line.lstrip()))
+        out += wrap(line, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False) or [""]
+    return out
 
 
 def verdict(fit: "Fit") -> list[str]:
@@ -55,11 +66,11 @@ def verdict(fit: "Fit") -> list[str]:
             if at
             else "a covariance matrix of random effects is singular at the maximum"
         )
-        lines.append(f"           {what}. This is a valid fit on the edge of the parameter space,")
         lines.append(
-            "           not a failure: report it, and keep the term if it is part of the design.  → vcbench "
-            "explain VC-BOUNDARY"
+            f"           {what}. This is a valid fit on the edge of the parameter space, not a failure: report it, and "
+            "keep the term if it is part of the design."
         )
+        lines.append("           → vcbench explain VC-BOUNDARY")
     elif fit.message:
         lines.append(f"           {fit.message}.")
     if not fit.status.ok:
