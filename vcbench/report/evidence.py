@@ -86,7 +86,7 @@ class Evidence:
     @property
     def judged(self) -> tuple[str, ...]:
         """Variance parameters with a truth: what bias and coverage speak of (all parameters if there are none)."""
-        known = set(self.measures["parameter"])
+        known = set(self.measures["parameter"].unique())
         return tuple(p for p in self.theta if p in known) or tuple(p for p in self.parameters if p in known)
 
     def condition(self, key: str) -> Condition:
@@ -141,7 +141,8 @@ def load(folder: Path | str) -> Evidence:
         raise StoreError(f"`{folder}` holds no rows yet: there is nothing to report. Run the study first.")
     rows = _tidy(rows)
     named, criteria = _methods(run, rows)
-    methods = tuple(families.in_order([m for m in named if m in set(rows["method"])], named))
+    present = set(rows["method"].unique())
+    methods = tuple(families.in_order([m for m in named if m in present], named))
     factors, conditions = _conditions(rows)
     simulated = rows[rows["condition"].isin([c.id for c in conditions if not c.real])]
     if simulated.empty:
@@ -199,7 +200,7 @@ def _tidy(rows: pd.DataFrame) -> pd.DataFrame:
 
 def _methods(run: Mapping[str, Any], rows: pd.DataFrame) -> tuple[dict[str, str], dict[str, str]]:
     """Label → registered name, in the run's order, and label → criterion (from the rows, so what was really used)."""
-    present = list(dict.fromkeys(rows["method"]))
+    present = list(rows["method"].unique())
     named: dict[str, str] = {}
     for entry in run.get("methods") or []:
         if isinstance(entry, Mapping):
@@ -264,7 +265,7 @@ def show(value: Any) -> str:
 
 def _parameters(run: Mapping[str, Any], rows: pd.DataFrame) -> tuple[str, ...]:
     """Variance parameters first, residual last among them, then β; otherwise in the run's order."""
-    present = list(dict.fromkeys(rows["parameter"]))
+    present = list(rows["parameter"].unique())
     listed = run.get("parameters") or []
     if isinstance(listed, Mapping):
         listed = [p for part in listed.values() for p in (part if isinstance(part, (list, tuple)) else [part])]

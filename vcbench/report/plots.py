@@ -94,6 +94,7 @@ def convergence_spec(
         "symbolLimit": 0,
         "symbolStrokeWidth": 0,
         "labelLimit": 260,
+        "columnPadding": 18,
     }
     legend |= {"orient": "bottom", "columns": 2} if stacked else {"orient": "right"}
     own = {labels[m]: styles[m] for m in labels}

@@ -1,34 +1,37 @@
 """The scorecard: one line a method for a parameter, in one condition or on average over all of them."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from vcbench import numbers as num
-from vcbench.report import endings
 from vcbench.report.evidence import GOOD
-from vcbench.report.findings import LIMIT, Findings, maximisers, share_mcse
+from vcbench.report.findings import LIMIT, Findings, share_mcse
 from vcbench.report.tables import Cell, Table, head
 
 ALL = "all"
-COLUMNS = (
-    "method",
-    "bias",
-    "empirical SE",
-    "model SE off by",
-    "coverage",
-    "iterations",
-    "CPU time",
-    "missing",
-)
+COLUMNS = ("empirical SE", "model SE off by, %", "coverage, %", "iterations", "CPU time", "missing")
+
+
+@dataclass(frozen=True, slots=True)
+class Lookup:
+    """The findings by key, for many small tables: cells, (fits, missing), (iterations, CPU seconds)."""
+
+    cells: Mapping[tuple[str, str, str], Any]
+    ended: Mapping[tuple[str, str], tuple[int, int]]
+    cost: Mapping[tuple[str, str], tuple[float, float]]
 
 
 def scorecards(found: Findings, most: int = 40) -> dict[tuple[str, str], Table]:
     """A table for each (parameter, condition id or `all`), the one to show first coming first."""
     conditions = [c.id for c in found.evidence.simulated][:most]
     choices = [ALL, *conditions] if len(conditions) > 1 else conditions
-    return {(p, c): scorecard(found, p, c) for p in found.evidence.judged for c in choices}
+    lookup = _look_up(found)
+    return {(p, c): _scorecard(found, lookup, p, c) for p in found.evidence.judged for c in choices}
 
 
 def scorecard(found: Findings, parameter: str, condition: str) -> Table:
@@ -36,62 +39,80 @@ def scorecard(found: Findings, parameter: str, condition: str) -> Table:
 
     Over all conditions: means, whose MCSE is √(Σ MCSE²)/C since conditions have data of their own.
     """
+    return _scorecard(found, _look_up(found), parameter, condition)
+
+
+def _look_up(found: Findings) -> Lookup:
+    allowed = share_mcse(found.cells, found.level)
+    cells = found.cells.assign(coverage_allowed=allowed)
+    ran = found.endings[found.endings["status"] != "SKIPPED"]
+    bad = ran["n"].where(~ran["status"].isin(GOOD), 0)
+    ended = ran.assign(bad=bad).groupby(["condition", "method"])[["n", "bad"]].sum()
+    return Lookup(
+        {(r.condition, r.parameter, r.method): r for r in cells.itertuples()},
+        {key: (int(n), int(k)) for key, n, k in ended.itertuples(name=None)},
+        {(r.condition, r.method): (r.n_iter, r.cpu_seconds) for r in found.cost.itertuples()},
+    )
+
+
+def _scorecard(found: Findings, lookup: Lookup, parameter: str, condition: str) -> Table:
     conditions = [c.id for c in found.evidence.simulated] if condition == ALL else [condition]
-    cells = found.cells[(found.cells["parameter"] == parameter) & found.cells["condition"].isin(conditions)]
-    relative = bool(cells["relative_bias"].notna().any())
-    conditions = [c for c in conditions if c in set(cells["condition"])]
-    rows = [_row(found, cells[cells["method"] == m], m, conditions, relative) for m in found.evidence.methods]
+    methods = found.evidence.methods
+    has = {c: [lookup.cells[key] for m in methods if (key := (c, parameter, m)) in lookup.cells] for c in conditions}
+    conditions = [c for c in conditions if has[c]]
+    relative = any(r.relative_bias == r.relative_bias for c in conditions for r in has[c])
+    partly = relative and any(r.relative_bias != r.relative_bias for c in conditions for r in has[c])
+    rows = [_row(found, lookup, parameter, m, conditions, relative) for m in methods]
     where = f"mean of {len(conditions)} conditions" if condition == ALL else found.label(condition)
     caption = f"{parameter}, {where}; ± is the Monte Carlo SE, ▲ off by more than 2 of them"
-    columns = (
-        COLUMNS[0],
-        "relative bias, %" if relative else "bias",
-        COLUMNS[2],
-        "model SE off by, %",
-        "coverage, %",
-        *COLUMNS[5:],
+    columns = ("method", "relative bias, %" if relative else "bias", *COLUMNS)
+    note = (
+        "Relative bias is averaged over the conditions where the truth is not 0." if condition == ALL and partly else ""
     )
-    note = ""
-    if condition == ALL and relative and cells["relative_bias"].isna().any():
-        note = "Relative bias is averaged over the conditions where the truth is not 0."
     return Table("scorecard", caption, columns, tuple(r for r in rows if r is not None), note)
 
 
 def _row(
-    found: Findings, cells: pd.DataFrame, method: str, conditions: Sequence[str], relative: bool
+    found: Findings, lookup: Lookup, parameter: str, method: str, conditions: Sequence[str], relative: bool
 ) -> tuple[Cell, ...] | None:
-    ended = found.endings[(found.endings["method"] == method) & found.endings["condition"].isin(conditions)]
-    ended = ended[ended["status"] != "SKIPPED"]
-    if ended.empty:
+    ended = [lookup.ended[c, method] for c in conditions if (c, method) in lookup.ended]
+    if not ended:
         return None
-    missing = int(ended.loc[~ended["status"].isin(GOOD), "n"].sum())
-    cost = found.cost[(found.cost["method"] == method) & found.cost["condition"].isin(conditions)]
-    iterations = endings.typical(cost, "n_iter").get(method, np.nan) if method in maximisers(found) else np.nan
-    cpu = endings.typical(cost, "cpu_seconds").get(method, np.nan)
+    missing = sum(bad for _, bad in ended)
+    cells = [lookup.cells[key] for c in conditions if (key := (c, parameter, method)) in lookup.cells]
+    costs = np.array([lookup.cost[c, method] for c in conditions if (c, method) in lookup.cost], float).reshape(-1, 2)
+    iterations = _median(costs[:, 0]) if method in found.evidence.climbs else float("nan")
+    cpu = _median(costs[:, 1])
     scale = 100.0 if relative else 1.0
     return (
         head(method, found.evidence.methods.index(method)),
         _mean(cells, "relative_bias" if relative else "bias", 0.0, scale),
         _mean(cells, "empirical_se", None, 1.0),
         _mean(cells, "model_se_error", 0.0, 1.0),
-        _mean(cells, "coverage", found.level, 100.0, share_mcse(cells, found.level)),
-        Cell(num.count(iterations), float(iterations)),
-        Cell(num.seconds(cpu), float(cpu)),
+        _mean(cells, "coverage", found.level, 100.0, "coverage_allowed"),
+        Cell(num.count(iterations), iterations),
+        Cell(num.seconds(cpu), cpu),
         Cell(num.count(missing), missing, "bad" if missing else ""),
     )
 
 
-def _mean(
-    cells: pd.DataFrame, column: str, target: float | None, scale: float, judged_by: pd.Series | None = None
-) -> Cell:
-    """The mean of a measure with its MCSE; flagged by `judged_by`, where that is not the measure's own MCSE."""
-    part = cells[cells[column].notna()]
-    if part.empty:
+def _median(values: np.ndarray) -> float:
+    known = values[~np.isnan(values)]
+    return float(np.median(known)) if known.size else float("nan")
+
+
+def _mean(cells: Sequence[Any], column: str, target: float | None, scale: float, allowed: str = "") -> Cell:
+    """The mean of a measure with its MCSE; flagged by the column `allowed` where that is not its own MCSE."""
+    part = [r for r in cells if getattr(r, column) == getattr(r, column)]
+    if not part:
         return Cell(num.ABSENT, float("nan"))
-    value = float(part[column].mean())
-    mcse = float(np.sqrt((part[f"{column}_mcse"] ** 2).sum()) / len(part))
-    allowed = mcse if judged_by is None else float(np.sqrt((judged_by[part.index] ** 2).sum()) / len(part))
-    flagged = target is not None and mcse > 0 and abs(value - target) > LIMIT * allowed
+
+    def error(name: str) -> float:
+        return math.sqrt(sum(getattr(r, name) ** 2 for r in part)) / len(part)
+
+    value, mcse = sum(getattr(r, column) for r in part) / len(part), error(f"{column}_mcse")
+    limit = LIMIT * (error(allowed) if allowed else mcse)
+    flagged = target is not None and mcse > 0 and abs(value - target) > limit
     return Cell(num.plus_minus(scale * value, scale * mcse), value, "off" if flagged else "")
 
 

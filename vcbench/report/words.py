@@ -163,7 +163,7 @@ def truth_table(found: Findings) -> Table | None:
         return None
     out = []
     for p in found.evidence.parameters:
-        values = sorted(set(rows.loc[rows["parameter"] == p, "truth"]))
+        values = sorted(rows.loc[rows["parameter"] == p, "truth"].unique())
         if values:
             text = (
                 ", ".join(num.significant(v, 5) for v in values)
