@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy.stats import norm
 
+from vcbench.bayes.build import safe
 from vcbench.bayes.posterior import Posterior
-from vcbench.bayes.twin import safe
 from vcbench.errors import ModelError
 
 if TYPE_CHECKING:

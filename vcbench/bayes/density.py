@@ -140,9 +140,13 @@ class Squeeze:
         return 1 + np.exp(-(z - self.a) / self.w) if self.w else np.ones(np.shape(z))
 
     def z(self, u: np.ndarray | float) -> np.ndarray:
-        """The inverse: z = u + w ω((a − u)/w), ω the Wright omega function."""
+        """The inverse: z = u + w ω(x) = a − w log ω(x), x = (a − u)/w, ω the Wright omega function (ω + log ω = x)."""
         u = np.asarray(u, float)
-        return u + self.w * wrightomega((self.a - u) / self.w) if self.w else u
+        if not self.w:
+            return u
+        x = (self.a - u) / self.w
+        omega = wrightomega(x)
+        return np.where(x > 1, self.a - self.w * np.log(np.maximum(omega, 1e-300)), u + self.w * omega)
 
 
 def halve(a: np.ndarray) -> np.ndarray:

@@ -6,10 +6,11 @@ from typing import Any
 
 import numpy as np
 
+from vcbench.bayes.build import safe
 from vcbench.bayes.posterior import Posterior
 from vcbench.bayes.quadrature import check_model, integrate
 from vcbench.bayes.reduced import Reduced
-from vcbench.bayes.twin import Twin, safe, twin
+from vcbench.bayes.twin import Twin, twin
 from vcbench.errors import MethodError, ModelError, did_you_mean
 from vcbench.model.model import Model
 from vcbench.status import Status
@@ -27,13 +28,12 @@ def fit_quadrature(
     """The exact posterior of each column of Y (n, R): estimate, SD, 95 % equal-tailed limits, log evidence.
 
     options: `estimate` "median" (default), "mean" or "mode" (the joint mode of the density in the priors' own scales),
-    `priors`. Nothing is drawn: `seed` is not used. Raises what `quadrature` raises for the model; a posterior that is
-    improper for one response is a row with status FAILED.
+    `priors`. Nothing is drawn: `seed` is not used. Raises what `quadrature` raises for the model; a response whose
+    posterior turns out improper is a row with status FAILED.
     """
     estimate = _estimate(options, ("median", "mean", "mode"))
     priors = options.get("priors")
-    check_model(model, priors, criterion)
-    reduced = Reduced.of(model)
+    reduced = check_model(model, priors, criterion)
     return [_one_exact(model.replace(y=Y[:, j]), reduced, criterion, estimate, priors) for j in range(Y.shape[1])]
 
 

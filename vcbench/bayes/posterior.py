@@ -56,11 +56,15 @@ class Marginal:
         return _from_log(self.squeeze.u(z), scale)
 
     def _pdf(self, z: np.ndarray) -> np.ndarray:
-        return np.sinc((np.asarray(z)[..., None] - self.z) / self.step) @ self.density
+        z = np.asarray(z)
+        inside = (z >= self.z[0]) & (z <= self.z[-1])
+        return np.where(inside, np.sinc((z[..., None] - self.z) / self.step) @ self.density, 0.0)
 
     def _cdf(self, z: np.ndarray) -> np.ndarray:
-        integral = 0.5 + sici(np.pi * (np.asarray(z)[..., None] - self.z) / self.step)[0] / np.pi
-        return np.clip(integral @ self.density * self.step, 0.0, 1.0)
+        z = np.asarray(z)
+        integral = 0.5 + sici(np.pi * (z[..., None] - self.z) / self.step)[0] / np.pi
+        inside = np.clip(integral @ self.density * self.step, 0.0, 1.0)
+        return np.where(z < self.z[0], 0.0, np.where(z > self.z[-1], 1.0, inside))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -112,9 +116,9 @@ class Posterior:
     """The exact posterior of a model with up to three variance parameters.
 
     theta_mean, theta_sd (p,), theta_cov (p, p), sd_mean, sd_sd (p,) (of σ): natural units, residual last; NaN where the
-    prior's tail leaves no such moment. beta_mean, beta_cov: of β. log_evidence: log ∫ L · prior, constants kept, β flat.
-    error: what the last doubling moved in log_evidence; edge: the share of the mass
-    estimated to lie beyond the grid; n_points: θ at which V was factorised, n_grid: points of the grid.
+    prior leaves no such moment. beta_mean, beta_cov: of β. log_evidence: log ∫ L · prior, constants kept, β flat.
+    error: what the last doubling moved in log_evidence; edge: the share of the mass estimated to lie beyond the grid;
+    n_points: θ at which V was factorised; n_grid: points of the grid.
     """
 
     theta_names: tuple[str, ...]

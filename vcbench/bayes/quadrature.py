@@ -44,11 +44,11 @@ def quadrature(model: Model, priors: Any = None, criterion: str = "reml") -> Pos
     Raises ModelError for more parameters, for correlated effects, for a prior on β, and for flat priors that make the
     posterior improper; MethodError for an unknown criterion.
     """
-    return integrate(Reduced.of(check_model(model, priors, criterion)), model, priors, criterion)
+    return integrate(check_model(model, priors, criterion), model, priors, criterion)
 
 
-def check_model(model: Model, priors: Any, criterion: str) -> Model:
-    """The model, if quadrature can be asked for it; else the errors of `quadrature`."""
+def check_model(model: Model, priors: Any, criterion: str) -> Reduced:
+    """The model reduced, if quadrature can be asked for it; else the errors of `quadrature`."""
     if criterion not in ("reml", "ml"):
         raise MethodError(
             f'unknown criterion `{criterion}`. Choose "reml" or "ml".{did_you_mean(criterion, ("reml", "ml"))}'
@@ -60,11 +60,14 @@ def check_model(model: Model, priors: Any, criterion: str) -> Model:
             f"quadrature integrates up to three variances of independent effects: {what} ({model.n_theta} parameters). "
             "Use `vcbench.bayes.sample(vcbench.bayes.twin(model))`, or method `nuts`."
         )
-    if resolve(model, priors).beta is not None:
+    known = resolve(model, priors)
+    if known.beta is not None:
         raise ModelError(
             "quadrature integrates β under a flat prior. Leave `beta` out of `priors`, or use method `nuts`."
         )
-    return model
+    reduced = Reduced.of(model)
+    _check_proper(reduced, known)
+    return reduced
 
 
 def integrate(reduced: Reduced, model: Model, priors: Any = None, criterion: str = "reml") -> Posterior:
@@ -72,7 +75,6 @@ def integrate(reduced: Reduced, model: Model, priors: Any = None, criterion: str
     wall, cpu = time.perf_counter(), time.process_time()
     known = resolve(model, priors)
     nu = reduced.n_obs - reduced.n_fixed
-    _check_proper(reduced, known)
     density = Density(Ratios(reduced), tuple(known.sd.values()), nu)
     units = list(prior_scales(model).values())
     centre = [math.log(u / units[-1]) for u in units[:-1]]

@@ -1,13 +1,15 @@
 """NUTS on a twin: compiled once per structure, given other data without compiling, gated before it is believed."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from vcbench.bayes.build import safe
 from vcbench.bayes.prior_choice import prior_scales
 from vcbench.bayes.reduced import Reduced, gls
-from vcbench.bayes.twin import Twin, safe
+from vcbench.bayes.twin import Twin
 from vcbench.errors import MethodError
 from vcbench.model.model import Model
 from vcbench.status import Status
@@ -66,8 +68,9 @@ def sample(
     source = twin.source if y is None else twin.source.replace(y=y)
     data = twin.data if y is None else twin.data_of(y)
     compiled = compile_twin(twin)
+    numbers = _numbers(twin)
     used = {shared.name for shared in compiled.shared_var_keys}
-    compiled = compiled.with_data(**{name: value for name, value in data.items() if name in used})
+    compiled = compiled.with_data(**{numbers[n]: value for n, value in data.items() if numbers.get(n) in used})
     compiled = replace(compiled, initial_point_func=_starts(twin, source))
     out = nutpie.sample(
         compiled,
@@ -80,21 +83,33 @@ def sample(
         progress_bar=progress,
         save_warmup=False,
     )
-    if twin.criterion == "reml" and twin.source.n_fixed:
+    names = {number: name for name, number in numbers.items()}
+    posterior = out["posterior"].to_dataset()
+    posterior = posterior.rename({v: names[v] for v in posterior.data_vars if v in names})
+    if "beta" in posterior:
+        posterior = posterior.assign_coords(fixed=list(source.X_names))  # type: ignore[arg-type]
+    elif source.n_fixed:
         reduced = twin.reduced if y is None else twin.reduced.bind(_response(source))
-        out["posterior"] = _compose(out["posterior"].to_dataset(), twin, reduced, np.random.default_rng(for_beta))
+        posterior = _compose(posterior, twin, reduced, np.random.default_rng(for_beta))
+    out["posterior"] = posterior
     verdict = diagnose(out, twin)
     out.attrs.update(status=str(verdict.status), message=verdict.message, criterion=twin.criterion)
     return out
 
 
 def compile_twin(twin: Twin) -> Any:
-    """nutpie's compiled model (Numba) of the twin's structure; one per process and structure."""
+    """nutpie's compiled model (Numba) of the twin's structure, nameless; one per process and structure."""
     if twin.key not in _COMPILED:
         import nutpie
 
-        _COMPILED[twin.key] = nutpie.compile_pymc_model(twin.model, backend="numba")
+        _COMPILED[twin.key] = nutpie.compile_pymc_model(twin.anonymous()[0], backend="numba")
     return _COMPILED[twin.key]
+
+
+def _numbers(twin: Twin) -> Mapping[str, str]:
+    if "numbers" not in twin.cache:
+        twin.cache["numbers"] = twin.anonymous()[1]
+    return twin.cache["numbers"]
 
 
 def diagnose(posterior: "xr.DataTree", twin: Twin | None = None) -> Diagnostics:
@@ -121,13 +136,14 @@ def diagnose(posterior: "xr.DataTree", twin: Twin | None = None) -> Diagnostics:
     energy = np.asarray(stats["energy"])
     bfmi = float(np.min(np.square(np.diff(energy, axis=1)).mean(axis=1) / energy.var(axis=1)))
     missed = []
-    worst = frame["rhat"].idxmax()
-    one_chain = next(iter(draws.values())).shape[0] == 1
-    if not frame["rhat"].max() <= RHAT and not one_chain:
-        missed.append(f"R̂ of `{worst}` is {frame['rhat'].max():.3f}, above {RHAT}")
+    if frame["rhat"].isna().any():
+        missed.append("R̂ needs at least two chains of four draws that differ")
+    elif frame["rhat"].max() > RHAT:
+        missed.append(f"R̂ of `{frame['rhat'].idxmax()}` is {frame['rhat'].max():.3f}, above {RHAT}")
     for column, word in (("ess_bulk", "bulk"), ("ess_tail", "tail")):
-        if not frame[column].min() >= ESS:
-            missed.append(f"{word} ESS of `{frame[column].idxmin()}` is {frame[column].min():.0f}, below {ESS}")
+        least = frame[column].fillna(0.0)
+        if least.min() < ESS:
+            missed.append(f"{word} ESS of `{least.idxmin()}` is {least.min():.0f}, below {ESS}")
     if divergences:
         missed.append(f"{divergences} divergent transition{'s' if divergences > 1 else ''}")
     if not bfmi >= BFMI:

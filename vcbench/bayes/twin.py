@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vcbench.bayes.graph import loglik_graph
-from vcbench.bayes.prior_choice import prior_scales, resolve
+from vcbench.bayes.build import Numbered, build_model, free_names, safe
+from vcbench.bayes.prior_choice import resolve
 from vcbench.bayes.priors import FROM_VARIANCE, Priors, partial_correlations
 from vcbench.bayes.reduced import Reduced
 from vcbench.errors import MethodError, ModelError, did_you_mean
-from vcbench.model.component import Component
 from vcbench.model.model import Model
 
 if TYPE_CHECKING:
@@ -62,6 +61,12 @@ class Twin:
         other = self.source.replace(y=y)
         y = other.y if other.offset is None else other.y - other.offset
         return _data(self.reduced.bind(y), resolve(other, self.said))
+
+    def anonymous(self) -> tuple["pm.Model", Mapping[str, str]]:
+        """The model with numbers for names, and the number of each name: compiled once for all of a structure."""
+        numbers = Numbered()
+        model = build_model(self.source, self.priors, self.criterion, self.reduced, self.data, self.free, numbers)
+        return model, numbers
 
     def loglik(self, theta: Any, beta: Any = None) -> float:
         """ℓ_REML(θ), or ℓ_ML(β, θ), by the PyMC graph: its log density (no Jacobians) less the log prior."""
@@ -184,119 +189,22 @@ def twin(model: Model, priors: Any = None, criterion: str = "reml") -> Twin:
         )
     reduced = Reduced.of(model)
     data = _data(reduced, known)
-    free = _free_names(model, known)
-    built = _build(model, known, criterion, reduced, data, free)
+    free = free_names(model, known)
+    built = build_model(model, known, criterion, reduced, data, free)
     return Twin(built, model, known, criterion, reduced, data, _key(model, known, criterion, reduced), free, priors)
 
 
 def _data(reduced: Reduced, priors: Priors) -> dict[str, np.ndarray]:
-    scales = {f"scale({n})": np.asarray(float(p.scale)) for n, p in priors.sd.items() if p.scale is not None}
+    scales = {f"scale({safe(n)})": np.asarray(float(p.scale)) for n, p in priors.sd.items() if p.scale is not None}
     return {**reduced.data, **scales}
 
 
 def _key(model: Model, priors: Priors, criterion: str, reduced: Reduced) -> tuple:
-    """All that the compiled density depends on beside `pm.Data`."""
+    """All that the compiled density depends on beside `pm.Data`; names are not among it."""
     families = tuple(
-        (n, type(p).__name__, p.on, getattr(p, "df", None), getattr(p, "tail", None)) for n, p in priors.sd.items()
+        (type(p).__name__, p.on, getattr(p, "df", None), getattr(p, "tail", None)) for p in priors.sd.values()
     )
     partitions = tuple(c.partition for c in model.components)
-    shape = (reduced.m, reduced.small, reduced.S.shape[1:], reduced.cross.shape)
-    lkj = tuple((n, p.eta) for n, p in priors.lkj.items())
-    return criterion, model.theta_names, model.X_names, partitions, families, lkj, priors.beta, shape
-
-
-def _free_names(model: Model, priors: Priors) -> dict[Any, str]:
-    """PyMC names of the free variables."""
-    out: dict[Any, str] = {}
-    for name, prior in priors.sd.items():
-        head, _, tail = name.rpartition(":var")
-        out[name] = safe(f"{head}:{ {'sd': 'sd', 'var': 'var', 'log': 'log_sd'}[prior.on] }{tail}")
-    for c in model.components:
-        for block in c.partition:
-            for i in range(1, len(block)):
-                for j in range(i):
-                    a, b = block[i], block[j]
-                    out[c.name, a, b] = safe(f"{c.name}:partial({c.effects[a]},{c.effects[b]})")
-    return out
-
-
-def safe(name: str) -> str:
-    """A parameter's name in PyMC and ArviZ, which keep `/` for groups."""
-    return name.replace("/", "÷")
-
-
-def _build(
-    model: Model,
-    priors: Priors,
-    criterion: str,
-    reduced: Reduced,
-    data: Mapping[str, np.ndarray],
-    free: Mapping[Any, str],
-) -> "pm.Model":
-    """The pm.Model: priors, θ as deterministics, ℓ as a potential."""
-    import pymc as pm
-
-    units = prior_scales(model)
-    with pm.Model(coords={"fixed": list(model.X_names)}) as out:  # type: ignore[arg-type]
-        unused = {"T", "T_inverse", "beta_ols"} if criterion == "reml" else {"logdet_xx"}
-        unused |= {"T_inverse"} if priors.beta is not None else {"T"}
-        d = {name: pm.Data(name, value) for name, value in data.items() if name not in unused}
-        sd = {}
-        for name, prior in priors.sd.items():
-            start = FROM_VARIANCE[prior.on]((0.5 * units[name]) ** 2)
-            x = prior.variable(free[name], d.get(f"scale({name})"), start)
-            sd[name] = {"sd": x, "var": pm.math.sqrt(x), "log": pm.math.exp(x)}[prior.on]
-        theta: list[Any] = []
-        for c in model.components:
-            theta += _omega(c, priors, sd, free)
-        theta.append(sd[model.theta_names[-1]] ** 2)
-        for name, value in zip(model.theta_names, theta, strict=True):
-            if safe(name) not in free.values():
-                pm.Deterministic(safe(name), value)
-        gamma = _coefficients(model, priors, criterion, d)
-        pm.Potential("loglik", loglik_graph(reduced, d, theta, criterion, gamma))
-    return out
-
-
-def _omega(c: Component, priors: Priors, sd: Mapping[str, Any], free: Mapping[Any, str]) -> list[Any]:
-    """The parameters of Ω in the order of θ, from SDs and partial correlations."""
-    import pymc as pm
-
-    own = {a: sd[name] for name, (a, b) in zip(c.theta_names, c.index, strict=True) if a == b}
-    L: dict[tuple[int, int], Any] = {}
-    for block in c.partition:
-        for i, a in enumerate(block):
-            left: Any = 1.0
-            for j, b in enumerate(block[:i]):
-                shape = priors.lkj[c.name].shape(len(block), j)
-                rho = 2 * pm.Beta(free[c.name, a, b], shape, shape) - 1
-                L[a, b] = own[a] * rho * pm.math.sqrt(left)
-                left = left * (1 - rho**2)
-            L[a, a] = own[a] * pm.math.sqrt(left) if i else own[a]
-    out = []
-    for a, b in c.index:
-        block = next(block for block in c.partition if a in block)
-        if a == b:
-            out.append(own[a] ** 2)
-            continue
-        out.append(sum(L[a, e] * L[b, e] for e in block[: min(block.index(a), block.index(b)) + 1]))
-        low, high = sorted((a, b))
-        pm.Deterministic(safe(f"{c.name}:cor({c.effects[low]},{c.effects[high]})"), out[-1] / (own[a] * own[b]))
-    return out
-
-
-def _coefficients(model: Model, priors: Priors, criterion: str, d: Mapping[str, Any]) -> list[Any] | None:
-    """γ = T(β − β_OLS) element by element under "ml", where β (or γ, if β is flat) is a free variable."""
-    import pymc as pm
-
-    if criterion == "reml":
-        return None
-    if not model.n_fixed:
-        return []
-    if priors.beta is not None:
-        beta = pm.Normal("beta", priors.beta.mean, priors.beta.scale, dims="fixed")
-        gamma = d["T"] @ (beta - d["beta_ols"])
-    else:
-        gamma = pm.Flat("gamma", dims="fixed", initval=np.zeros(model.n_fixed))
-        pm.Deterministic("beta", d["beta_ols"] + d["T_inverse"] @ gamma, dims="fixed")
-    return [gamma[j] for j in range(model.n_fixed)]
+    pattern = tuple(map(tuple, reduced.S.any(axis=-1))) if reduced.small else (len(reduced.S), len(reduced.count) == 1)
+    shape = reduced.m, reduced.small, reduced.n_fixed, pattern
+    return criterion, partitions, families, tuple(p.eta for p in priors.lkj.values()), priors.beta, shape

@@ -1,0 +1,96 @@
+"""`quadrature` and `nuts` are methods like any other."""
+
+import numpy as np
+import pytest
+from classics import dyestuff, dyestuff2, sleepstudy
+
+import vcbench as vc
+from vcbench.bayes import check, quadrature, sample, twin
+from vcbench.errors import MethodError, ModelError
+from vcbench.status import Status
+
+
+def test_fit__by_quadrature_is_the_exact_posterior():
+    post = quadrature(dyestuff())
+    median = vc.fit(dyestuff(), "quadrature")
+    assert median.status is Status.CONVERGED
+    assert median.criterion == "reml"
+    np.testing.assert_allclose(median.theta, [post.quantile(n, 0.5) for n in post.theta_names])
+    np.testing.assert_allclose(median.theta_se, post.theta_sd)
+    np.testing.assert_allclose(median.beta_se, np.sqrt(np.diag(post.beta_cov)))
+    np.testing.assert_allclose(vc.fit(dyestuff(), "quadrature", estimate="mean").theta, post.theta_mean)
+    mode = vc.fit(dyestuff(), "quadrature", estimate="mode", priors="flat-var")
+    reml = vc.fit(dyestuff(), tol=1e-10)
+    np.testing.assert_allclose(mode.theta, reml.theta, rtol=1e-7)
+    np.testing.assert_allclose(mode.beta, reml.beta, rtol=1e-10)
+    assert mode.loglik == pytest.approx(reml.loglik, abs=1e-9)
+    assert vc.fit(dyestuff2(), "quadrature", estimate="mode").status is Status.AT_BOUNDARY
+
+
+def test_fit_many__by_quadrature_binds_each_response(rng):
+    model = dyestuff()
+    Y = np.column_stack([model.y, 50 * rng.normal(size=30), model.y + 10 * rng.normal(size=30)])
+    many = vc.fit_many(model, Y, "quadrature", "ml")
+    for j in range(3):
+        one = quadrature(model.replace(y=Y[:, j]), criterion="ml")
+        np.testing.assert_allclose(many.theta[j], [one.quantile(n, 0.5) for n in one.theta_names], rtol=1e-10)
+        np.testing.assert_allclose(many.theta_se[j], one.theta_sd, rtol=1e-10)
+
+
+def test_fit_many__by_quadrature_takes_milliseconds_each(rng):
+    """CPU time, ten times what it takes on the machine it was written on."""
+    many = vc.fit_many(dyestuff(), 50 * rng.normal(size=(30, 40)), "quadrature")
+    assert np.median(many.cpu_seconds) < 0.2
+    assert all(s is Status.CONVERGED for s in many.status)
+
+
+def test_fit_many__by_nuts_draws_each_response_from_its_own_seed(rng):
+    model = dyestuff()
+    Y = np.column_stack([model.y, model.y + 5 * rng.normal(size=30)])
+    seeds = np.random.SeedSequence(3).spawn(2)
+    many = vc.fit_many(model, Y, "nuts", seed=seeds)
+    exact = vc.fit_many(model, Y, "quadrature")
+    sd = exact.theta_se
+    assert (np.abs(many.theta - exact.theta) < 0.15 * sd).all()  # MCSE of a median is below 0.03 SD here
+    assert all(s is Status.CONVERGED for s in many.status)
+    again = vc.fit_many(model, Y[:, [1]], "nuts", seed=seeds[1:])
+    np.testing.assert_array_equal(again.theta[0], many.theta[1])
+    extra = many[0].extra
+    assert extra["rhat"] <= 1.01
+    assert extra["ess_bulk"] >= 400
+    assert extra["divergences"] == 0
+
+
+def test_fit__by_nuts_that_misses_a_gate_is_a_failed_row_with_its_reason():
+    fit = vc.fit(dyestuff(), "nuts", draws=50, tune=50, seed=1)
+    assert fit.status is Status.FAILED
+    assert "ESS" in fit.message
+    assert np.isfinite(fit.theta).all()
+
+
+def test_methods__say_what_they_cannot_do():
+    with pytest.raises(ModelError, match="up to three variances"):
+        vc.fit(sleepstudy(), "quadrature")
+    with pytest.raises(MethodError, match=r"unknown `estimate` 'mode'\. Choose median, mean"):
+        vc.fit(dyestuff(), "nuts", estimate="mode")
+    with pytest.raises(MethodError, match=r"unknown `estimate` 'medain'.*Did you mean `median`"):
+        vc.fit(dyestuff(), "quadrature", estimate="medain")
+    with pytest.raises(ModelError, match="improper"):
+        vc.fit(dyestuff(), "quadrature", priors="flat-log")
+
+
+def test_check__places_an_estimate_in_the_posterior():
+    fit, post = vc.fit(dyestuff()), quadrature(dyestuff())
+    report = check(fit, post)
+    assert list(report.index) == ["Batch:var((Intercept))", "residual:var", "(Intercept)"]
+    row = report.loc["residual:var"]
+    assert row["quantile"] == pytest.approx(post.cdf("residual:var", fit.theta["residual:var"]))
+    assert row["z"] == pytest.approx((fit.theta["residual:var"] - post.theta_mean[1]) / post.theta_sd[1])
+    assert report.loc["(Intercept)", "quantile"] == pytest.approx(0.5, abs=1e-9)  # balanced: the posterior is symmetric
+    assert report["overlap"].between(0.3, 1).all()
+    draws = sample(twin(dyestuff()), seed=1, cores=1)
+    sampled = check(fit, draws)
+    np.testing.assert_allclose(sampled["quantile"], report["quantile"], atol=0.06)
+    assert np.isnan(check(vc.fit(dyestuff2()), quadrature(dyestuff2())).loc["Batch:var((Intercept))", "overlap"])
+    with pytest.raises(ModelError, match="the posterior has no `Subject:var"):
+        check(vc.fit(sleepstudy()), post)
