@@ -59,6 +59,7 @@ def climb_many(
     se, beta_se = np.full((n, p), np.nan), np.full((n, d), np.nan)
     where = positions(pa, pb, q.shape[0])
     zero = np.zeros(d)
+    yes, no = n >= 0, n < 0  # a literal argument would make Numba compile everything below once more
     for k in range(n):
         begin = tick()
         scale = scales[k]
@@ -81,8 +82,8 @@ def climb_many(
                     q,
                     x * scale,
                     zero,
-                    True,
-                    True,
+                    yes,
+                    yes,
                     SCORE | EXPECTED,
                     pa,
                     pb,
@@ -104,7 +105,7 @@ def climb_many(
             zero,
             tol,
             max_iter,
-            False,
+            no,
             pa,
             pb,
             fa,
@@ -139,7 +140,7 @@ def climb_many(
             q,
             theta[k],
             zero,
-            True,
+            yes,
             reml,
             SCORE | EXPECTED | AVERAGE,
             pa,
