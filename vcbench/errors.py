@@ -41,7 +41,7 @@ def did_you_mean(word: str, choices: Iterable[str], aliases: Mapping[str, str] |
 
     `aliases` maps other programs' spellings to ours; they are looked up before spelling distance is.
     """
-    choices = list(choices)
+    choices, word = list(choices), str(word)
     folded = word.lower().replace("_", "-")
     if aliases and folded in aliases:
         return f" Did you mean `{aliases[folded]}`?"

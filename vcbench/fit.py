@@ -537,6 +537,8 @@ def compare(
     otherwise.
     """
     known = {name: check_method(name) for name in methods}
+    if not known:
+        raise MethodError(f"no method to compare. Choose some of {', '.join(METHODS)}.")
     for key in options:
         if not any(key in m.options for m in known.values()):
             check_options(next(iter(known.values())), {key: options[key]})

@@ -479,7 +479,12 @@ class Fit:
     @classmethod
     def from_json(cls, text: str) -> "Fit":
         """The fit that `to_json` wrote, without its data: all but ranef, predict and other information matrices."""
-        d = json.loads(text)
+        try:
+            d = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise DataError(f"this text is no JSON ({error}); `fit.to_json()` writes what is read here.") from None
+        if not isinstance(d, dict):
+            raise DataError(f"this JSON is no fit but a {type(d).__name__}; `fit.to_json()` writes what is read here.")
         if d.get("schema") != SCHEMA:
             raise DataError(f"this JSON has schema {d.get('schema')!r}; a fit has {SCHEMA!r}.")
         facts = Facts(

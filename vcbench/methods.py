@@ -154,7 +154,15 @@ def check_options(method: Method, options: Mapping[str, Any]) -> None:
                 f"method `{method.name}` has no option `{key}`. It has "
                 f"{', '.join(method.options)}.{did_you_mean(key, method.options)}"
             )
-        if key in ("max_iter", "draws", "tune", "chains") and value is not None and (int(value) != value or value < 0):
+        if key in ("max_iter", "draws", "tune", "chains") and value is not None and not _is_count(value):
             raise MethodError(f"`{key}` is {value!r}; it must be a whole number, 0 or more.")
         if key == "tol" and not (isinstance(value, int | float) and value > 0):
             raise MethodError(f"`tol` is {value!r}; it must be a positive number of standard errors.")
+
+
+def _is_count(value: Any) -> bool:
+    """A whole number, 0 or more, of whatever type."""
+    try:
+        return int(value) == value and value >= 0
+    except (TypeError, ValueError, OverflowError):
+        return False

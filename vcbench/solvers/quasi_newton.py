@@ -25,12 +25,14 @@ from vcbench.solvers.run import AT_BOUNDARY, CONVERGED, MAX_ITER, NO_ASCENT, ROU
 MEMORY = 10
 
 
-def climb_lbfgs(kernel: Any, criterion: str, theta: np.ndarray, tol: float, max_iter: int) -> tuple:
-    """The tuple of `run.climb` for L-BFGS."""
+def climb_lbfgs(
+    kernel: Any, criterion: str, theta: np.ndarray, tol: float, max_iter: int, rank: np.ndarray | None = None
+) -> tuple:
+    """The tuple of `run.climb` for L-BFGS, from θ inside the parameter space, or on the face of `rank`."""
     lay = kernel.layout
     where = positions(lay.pa, lay.pb, len(lay.q))
     ptr, effects, scale = lay.cone_ptr, lay.cone_effects, lay.scale
-    rank = full_ranks(ptr)
+    rank = full_ranks(ptr) if rank is None else rank.copy()
     shift = 0.5 * kernel.basis.logdet if criterion == "reml" else 0.0
     n_eval = n_check = releases = n_iter = 0
     check_seconds, distance, ending, start = 0.0, np.inf, MAX_ITER, tick()

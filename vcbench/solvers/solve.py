@@ -11,7 +11,7 @@ import numpy as np
 from vcbench.kernels.blocks import BlockKernel
 from vcbench.solvers import codes
 from vcbench.solvers.registry import SOLVERS, Solver
-from vcbench.solvers.start import starting_theta
+from vcbench.solvers.start import inside, starting_theta
 from vcbench.status import Status
 
 TOL = 1e-6
@@ -90,11 +90,11 @@ def starting_gamma(kernel: Any, start: Any) -> np.ndarray:
     return kernel.basis.gamma(beta, kernel.beta0)
 
 
-def _run(kernel, solver: Solver, code, criterion, theta, gamma, tol, max_iter, trace, compiled) -> tuple:
+def _run(kernel, solver: Solver, code, criterion, theta, gamma, tol, max_iter, trace, compiled, rank=None) -> tuple:
     if code == codes.LBFGS:
         from vcbench.solvers.quasi_newton import climb_lbfgs
 
-        return climb_lbfgs(kernel, criterion, theta, tol, max_iter)
+        return climb_lbfgs(kernel, criterion, theta, tol, max_iter, rank)
     from vcbench.solvers.run import climb
 
     lay = kernel.layout
@@ -126,22 +126,24 @@ def _run(kernel, solver: Solver, code, criterion, theta, gamma, tol, max_iter, t
 
 
 def _rescue(kernel, criterion, out, tol, trace, compiled) -> tuple:
-    """Where AI could not ascend: L-BFGS from its point, then PX-EM-full, then AI again."""
+    """Where AI could not ascend: L-BFGS from its point and on its face, then PX-EM-full and AI from just inside."""
     lay = kernel.layout
     n_iter, n_eval, rows = out[4], out[5], [out[10]]
     for name, max_iter in (("lbfgs", 200), ("px-em-full", 500), ("ai", 200)):
         solver = SOLVERS[name]
+        x = out[0] if name == "lbfgs" else inside(out[0], lay)
         new = _run(
             kernel,
             solver,
             solver.code[criterion],
             criterion,
-            out[0] * lay.scale,
+            x * lay.scale,
             out[1],
             tol,
             max_iter,
             trace,
             compiled,
+            out[8],
         )
         n_iter, n_eval = n_iter + new[4], n_eval + new[5]
         rows.append(new[10][1:])

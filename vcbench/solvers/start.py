@@ -38,7 +38,10 @@ def starting_theta(kernel: Kernel, start: str | Mapping[str, float] | np.ndarray
                     f"start names `{key}`, which is no parameter.{did_you_mean(key, names)} Choose from "
                     f"{', '.join(names)}."
                 )
-            theta[names.index(key)] = float(value)
+            try:
+                theta[names.index(key)] = float(value)
+            except (TypeError, ValueError):
+                raise MethodError(f"start: `{key}` is {value!r}; it must be a number.") from None
     else:
         theta = np.array(start, float)
         if theta.shape != (len(names),):
@@ -92,6 +95,17 @@ def moment_start(score, S, ptr, effects, where):
         put_cone(x, c, ptr, effects, where, inside)
     x[p - 1] = min(max(x[p - 1], 0.05), 2.0)
     return x
+
+
+def inside(x: np.ndarray, lay: Any) -> np.ndarray:
+    """x = θ/scale with the cones that are on a face (an eigenvalue of 0 up to rounding) pulled off it, to FLOOR."""
+    out, where = x.copy(), _where(lay)
+    for c in range(len(lay.cone_ptr)):
+        values, vectors = eigen(cone_matrix(x, c, lay.cone_ptr, lay.cone_effects, where))
+        if values[0] <= 1e-10 * max(values[-1], 1.0):
+            Omega = (vectors * np.maximum(values, FLOOR)) @ vectors.T
+            put_cone(out, c, lay.cone_ptr, lay.cone_effects, where, Omega)
+    return out
 
 
 def _where(lay: Any) -> np.ndarray:
