@@ -75,7 +75,7 @@ def test_real__data_of_cards() -> None:
 
 
 def test_methods__criterion_is_resolved_and_options_kept() -> None:
-    text = HEAD + 'criterion = "ml"\n' + DATA + (
+    text = HEAD + 'criterion = "ml"\n' + DATA + "replicates = 7\n" + (
         '[[methods]]\nname = "em"\nmax_iter = 50\n'
         '[[methods]]\nname = "em"\ncriterion = "reml"\nlabel = "em, reml"\n'
         '[[methods]]\nname = "moments"\n'
@@ -86,7 +86,7 @@ def test_methods__criterion_is_resolved_and_options_kept() -> None:
         ("em", "ml"), ("em, reml", "reml"), ("moments", None), ("nuts", "ml")]  # fmt: skip
     assert spec.methods[0].options == {"max_iter": 50}
     condition = spec.conditions[0]
-    assert [spec.replicates(condition, m) for m in spec.methods] == [10, 10, 10, 4]
+    assert [spec.replicates(condition, m) for m in spec.methods] == [7, 7, 7, 4]
     assert [spec.replicates(condition, m, 2) for m in spec.methods] == [2, 2, 2, 2]
 
 
@@ -163,6 +163,7 @@ tolerance = -1
         (HEAD + 'methods = ["ai"]\n' + DATA + "groups = 5\n", 8, "unknown key `groups`. Did you mean `n_groups`?"),
         (HEAD + 'methods = ["ai"]\n' + DATA + "n_groups = []\n", 8, "empty list"),
         (HEAD + 'methods = ["ai"]\n' + DATA + DATA, 8, "comes twice"),
+        (HEAD + 'methods = ["ai"]\n' + DATA + "replicates = 0\n", 8, "at least 1, not 0"),
         (HEAD + 'methods = ["ai"]\n' + DATA + "icc = 0.5\nsigma2 = 2.0\n", 6, "say the same thing twice"),
         (HEAD + 'methods = ["ai"]\n[[data]]\ncard = "random_slop"\nreal = true\n', 7, "Did you mean `random_slope`?"),
         (HEAD + 'methods = ["ai"]\n[[data]]\nreal = true\n', 6, "needs a `card`"),

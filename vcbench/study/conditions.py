@@ -1,7 +1,7 @@
 """The grid: the product of the listed settings within a `[[data]]` entry, the union across entries."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any, get_args, get_origin
 
@@ -18,7 +18,8 @@ from vcbench.study.seeds import ConditionKey, canonical_json, condition_key
 class Condition:
     """One cell of the grid: a generator with its settings, or a card's real data.
 
-    `settings` are those the specification gives, which is what `key`, and with it every seed, depends on.
+    `settings` are those the specification gives, which is what `key`, and with it every seed, depends on. `replicates`
+    is the entry's cap on the study's number.
     """
 
     id: str
@@ -27,6 +28,7 @@ class Condition:
     card: str | None
     settings: Mapping[str, Any]
     factors: Mapping[str, Any]
+    replicates: int | None = None
 
     @property
     def real(self) -> bool:
@@ -55,6 +57,7 @@ class Cell:
     generator: Generator | None
     settings: Mapping[str, Any]
     axes: tuple[str, ...]
+    replicates: int | None = None
 
 
 def expand_entry(entry: Mapping[str, Any], path: Path) -> tuple[list[Cell], list[Problem]]:
@@ -78,9 +81,14 @@ def expand_entry(entry: Mapping[str, Any], path: Path) -> tuple[list[Cell], list
         hint = did_you_mean(str(wanted), GENERATORS)
         text = f"unknown generator `{wanted}`. Choose from {', '.join(GENERATORS)}.{hint}"
         return [], [*problems, Problem((*path, "generator"), text)]
+    replicates = entry.pop("replicates", None)
+    if replicates is not None and (not isinstance(replicates, int) or isinstance(replicates, bool) or replicates < 1):
+        problems.append(
+            Problem((*path, "replicates"), f"`replicates` must be a whole number of at least 1, not {replicates}")
+        )
     label = name or (entry["card"] if wanted == "from_card" and isinstance(entry.get("card"), str) else wanted)
     cells, more = _generated_cells(GENERATORS[wanted], entry, path, str(label))
-    return cells, problems + more
+    return [replace(cell, replicates=replicates) for cell in cells], problems + more
 
 
 def _real_cells(entry: dict[str, Any], path: Path, name: str | None) -> tuple[list[Cell], list[Problem]]:
@@ -121,7 +129,9 @@ def _generated_cells(
     """The product of the settings that are lists of values, each combination checked by the generator's own table."""
     fields = table.model_fields
     problems = [
-        unknown_key((*path, key), (*fields, "name", "generator", "real", "card")) for key in entry if key not in fields
+        unknown_key((*path, key), (*fields, "name", "generator", "real", "card", "replicates"))
+        for key in entry
+        if key not in fields
     ]
     axes: dict[str, list[Any]] = {}
     for key, value in entry.items():
@@ -179,7 +189,9 @@ def number_conditions(cells: list[tuple[Path, Cell]]) -> tuple[list[Condition], 
     for i, (path, cell) in enumerate(cells):
         factors: dict[str, Any] = {"data": cell.entry}
         factors |= {name: _level(cell.settings[name]) for name in varying if name in cell.settings and cell.generator}
-        condition = Condition(f"{i:0{width}d}", cell.entry, cell.generator, cell.card, cell.settings, factors)
+        condition = Condition(
+            f"{i:0{width}d}", cell.entry, cell.generator, cell.card, cell.settings, factors, cell.replicates
+        )
         text = canonical_json(condition.identity)
         if text in seen:
             problems.append(Problem(path, f"the condition {text} comes twice: in {seen[text]} and here", at_key=True))

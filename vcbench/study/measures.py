@@ -46,14 +46,18 @@ def measures(
 
     With n replicates, errors d_i = θ̂_i − θ, squared SEs s_i², e² = Σ(d_i − d̄)²/(n−1) and s̄² = mean(s_i²):
 
-        bias d̄ · relative_bias mean(d_i/θ) · empirical_se e · mse mean(d²) · rmse √mse · relative_mse mean((d/θ)²)
-        relative_rmse its root · model_se s̄ · model_se_error 100(s̄/e − 1) % · variance_ratio s̄²/e² coverage of θ ·
-        be_coverage of θ + d̄ · rejection of `null` · interval_width relative_precision 100(e_ref²/e² − 1) % ·
-        paired_difference mean(θ̂ − θ̂_ref) · max_abs_difference share_equal |θ̂ − θ̂_ref| ≤ 1e-6 max(|θ̂|, |θ̂_ref|,
-        e_ref): these four against `reference` (default: first method) loglik_deficit mean(max over methods of the
-        same criterion of ℓ, less ℓ) convergence_rate (CONVERGED or AT_BOUNDARY) · boundary_rate · failure_rate (no
-        estimate) n_iter, n_eval, seconds, cpu_seconds: median, with `_mean` and `_p90` beside it · n_valid: fits with
-        an estimate
+        bias d̄ · relative_bias mean(d_i/θ) · empirical_se e · mse mean(d²) · rmse √mse
+        relative_mse mean((d/θ)²) · relative_rmse its root · model_se s̄ · model_se_error 100(s̄/e − 1) %
+        variance_ratio s̄²/e² · coverage of θ · be_coverage of θ + d̄ · rejection of `null` · interval_width
+        relative_precision 100(e_ref²/e² − 1) % · paired_difference mean(θ̂ − θ̂_ref) · max_abs_difference
+        share_equal |θ̂ − θ̂_ref| ≤ 1e-6 (|θ̂| + s + |θ̂_ref| + s_ref)
+
+        loglik_deficit mean(max over methods of the same criterion of ℓ, less ℓ)
+        convergence_rate (CONVERGED or AT_BOUNDARY) · boundary_rate · failure_rate (no estimate)
+        n_iter, n_eval, seconds, cpu_seconds: median; `_mean` and `_p90` beside it · n_valid: fits with an estimate
+
+    The four before the gap are paired with `reference` (default: the first method). Two estimates that are each within
+    1e-6 standard errors of the same maximum are equal.
 
     A truth that varies between replicates is allowed: spread is that of d. `mcse="jackknife"` takes leave-one-out
     errors where closed forms assume normality (empirical_se, model_se_error, relative_precision); "normal" prints the
@@ -126,9 +130,9 @@ def _measure_table(g: Group, null: float, reference: str, normal: bool) -> dict[
         return share(g.where_present(np.isin(g.status, names)))
 
     def equal() -> Estimated:
-        scale = np.nan_to_num(est.empirical_se(d, True).value[r])
-        scale = np.maximum(np.maximum(np.abs(g.estimate), np.abs(g.estimate[r])), scale)
-        return share(np.where(np.isnan(difference), np.nan, np.abs(difference) <= EQUAL * scale), NO_PAIR)
+        size = np.abs(g.estimate) + np.nan_to_num(g.se)
+        same = np.abs(difference) <= EQUAL * (size + size[r])
+        return share(np.where(np.isnan(difference), np.nan, same), NO_PAIR)
 
     table: dict[str, Callable[[], Estimated]] = {
         "bias": lambda: against_truth(lambda: est.mean(d)),

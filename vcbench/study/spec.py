@@ -103,7 +103,7 @@ class Spec:
         if not method.runs_on(condition):
             return 0
         planned = 1 if condition.real else (reps or self.table.replicates)
-        return planned if method.replicates is None else min(planned, method.replicates)
+        return min(planned, *(cap for cap in (condition.replicates, method.replicates) if cap is not None), planned)
 
 
 def read_spec(text: str, filename: str) -> Spec:
