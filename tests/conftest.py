@@ -2,6 +2,8 @@
 
 import os
 
+os.environ.setdefault("NUMBA_OPT", "1")  # as the command line does: compiles sooner, runs as fast
+
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
