@@ -51,7 +51,8 @@ def seconds_per_fit(condition: Condition, method: MethodEntry) -> tuple[float, f
 def _sizes(condition: Condition) -> tuple[float, float]:
     """Seconds of one iteration, and of the design, by the kernel the generator's structure gets."""
     made = condition.generator
-    if isinstance(made, VarianceComponents) and (len(made.q) > 1 or made.q_over_n is not None):
+    several = isinstance(made, VarianceComponents) and (made.n_components if made.q_over_n else len(made.q)) > 1
+    if isinstance(made, VarianceComponents) and several:
         cube = (made.n / 100) ** 3
         return 1e-3 + 1e-3 * cube, 1e-3 * cube
     if isinstance(made, Snp | VarianceComponents):
