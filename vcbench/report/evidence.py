@@ -228,20 +228,32 @@ def _conditions(rows: pd.DataFrame) -> tuple[tuple[str, ...], tuple[Condition, .
     real = rows.groupby("condition")["truth"].apply(lambda t: bool(t.isna().all()))
     replicates = rows.groupby("condition")["replicate"].nunique()
     simulated = heads[~real.reindex(heads.index)]
-    varying = [c for c in columns if simulated[c].astype(str).nunique() > 1]
-    names = tuple(c.removeprefix("factor_") for c in varying)
+    said = _varying(simulated)
     out = []
     for key, head in heads.sort_index().iterrows():
         known = {c.removeprefix("factor_"): _plain(head[c]) for c in columns if not _null(head[c])}
         data = str(known.get("data") or known.get("card") or known.get("generator") or "data")
+        names = said.get(str(head.get("factor_data")), [])
         parts = [str(known[c]) if c == "data" else f"{c}={show(known[c])}" for c in names if c in known]
         label = f"{data} data" if bool(real[key]) else ", ".join(parts) or f"simulated {data}"
         out.append(Condition(str(key), label, known, bool(real[key]), data, int(replicates[key])))
+    factors = tuple(dict.fromkeys(name for names in said.values() for name in names))
     seen: dict[str, int] = {}
     for c in out:
         seen[c.label] = seen.get(c.label, 0) + 1
     fixed = [c if seen[c.label] == 1 else _renamed(c) for c in out]
-    return names, tuple(fixed)
+    return factors, tuple(fixed)
+
+
+def _varying(simulated: pd.DataFrame) -> dict[str, list[str]]:
+    """For each data entry the factors that tell its conditions apart; `data` first where there are several entries."""
+    entry = simulated["factor_data"].astype(str) if "factor_data" in simulated else pd.Series("", simulated.index)
+    several = ["data"] if entry.nunique() > 1 else []
+    others = [c for c in simulated.columns if c != "factor_data"]
+    return {
+        str(name): several + [c.removeprefix("factor_") for c in others if part[c].astype(str).nunique() > 1]
+        for name, part in simulated.groupby(entry, sort=False)
+    }
 
 
 def _renamed(c: Condition) -> Condition:

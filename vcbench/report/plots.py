@@ -102,16 +102,17 @@ def convergence_spec(
     dash = {**by(own, "dash", "label"), "legend": None}
     low, high = min(min(v["deficit"] for v in values), 1e-3), max(max(v["deficit"] for v in values), 1e-2)
     step = 2 if low < 1e-5 else 1
-    bottom = float(np.quantile([v["loglik"] for v in values], 0.02))
-    span = max(top - bottom, 1e-3)
+    bottom, top_of_view = _view([v["loglik"] for v in values], top)
+    for v in values:
+        v["shown"] = max(v["loglik"], bottom - 0.3 * (top - bottom))  # far below the view a line need not be exact
     deficit = {
         "field": "deficit",
         "scale": {"type": "log", "nice": False, "domain": [low, high]},
         "axis": {"values": [10.0**k for k in range(int(np.floor(np.log10(low))), 7, step)], "labelExpr": POWERS},
     }
     plain = {
-        "field": "loglik",
-        "scale": {"domain": [bottom - 0.02 * span, top + 0.03 * span], "zero": False, "clamp": True},
+        "field": "shown",
+        "scale": {"domain": [bottom, top_of_view], "zero": False, "nice": False},
         "axis": {"tickCount": 5},
     }
     named = f"{criterion.upper()} log-likelihood" if criterion else "Log-likelihood"
@@ -119,13 +120,13 @@ def convergence_spec(
     def panel(y: Spec, title: str) -> Spec:
         encoding = {"x": x, "y": {**y, "type": "quantitative", "title": None}, "color": colour}
         line = {
-            "mark": {"type": "line", "strokeWidth": 1.8, "strokeJoin": "round"},
+            "mark": {"type": "line", "strokeWidth": 1.8, "strokeJoin": "round", "clip": True},
             "encoding": {**encoding, "strokeDash": dash},
         }
         size = {"field": "size", "type": "quantitative", "scale": None, "legend": None}
         marks = {
             "mark": point(),
-            "transform": [{"filter": "datum.size > 0"}],
+            "transform": [{"filter": f"datum.size > 0 && datum.{y['field']} >= {y['scale']['domain'][0]!r}"}],
             "encoding": {**encoding, "shape": shape, "size": size},
         }
         return {"width": width, "height": height, "title": title, "data": {"values": values}, "layer": [line, marks]}
@@ -133,6 +134,17 @@ def convergence_spec(
     panels = [panel(deficit, f"{named} below the best (log scale)"), panel(plain, named)]
     shared = {"color": "shared", "shape": "shared", "strokeDash": "shared"}
     return {"vconcat" if stacked else "hconcat": panels, "resolve": {"scale": shared}}
+
+
+def _view(logliks: list[float], top: float) -> tuple[float, float]:
+    """The log-likelihoods to show: twice the span of the upper three quarters of the points, all of it if small.
+
+    A start far below the maximum would otherwise press every path against the upper edge; lines enter from below.
+    """
+    whole = max(top - min(logliks), 1e-3)
+    upper = top - float(np.quantile(logliks, 0.25))
+    span = min(max(2 * upper, 1.0), whole)
+    return top - 1.03 * span, top + 0.04 * span
 
 
 def _by_method(traces: Mapping[str, pd.DataFrame] | pd.DataFrame) -> dict[str, pd.DataFrame]:

@@ -12,6 +12,7 @@ import pandas as pd
 from vcbench import numbers as num
 from vcbench.report import endings, words
 from vcbench.report.agreement import SAME
+from vcbench.report.evidence import show
 from vcbench.report.findings import Findings, maximisers
 
 GLYPH = {"good": "●", "note": "▲", "bad": "■"}
@@ -32,7 +33,10 @@ class Verdict:
 
 def verdicts(found: Findings) -> list[Verdict]:
     """The sentences of the first screen, in reading order; those without evidence are absent."""
+    expansion = _expansion(found)
+    first = [expansion] if _is_about_expansion(found) else []
     made = [
+        *first,
         _agreement(found, real=True),
         _agreement(found, real=False),
         _others(found),
@@ -40,7 +44,7 @@ def verdicts(found: Findings) -> list[Verdict]:
         _coverage(found),
         _errors(found),
         _speed(found),
-        _expansion(found),
+        *([] if first else [expansion]),
         _missing(found),
         _acceptance(found),
     ]
@@ -80,7 +84,8 @@ def _agreement(found: Findings, real: bool) -> Verdict | None:
     )
     closest = f"(largest distance {num.significant(worst, 1)} SE)" if worst > 0 else "(identical)"
     if not differ:
-        text = f"{where} {' and '.join(agree)} give the same estimates within each criterion {closest}."
+        within = " within each criterion" if len(agree) > 1 else ""
+        text = f"{where} {' and '.join(agree)} give the same estimates{within} {closest}."
         level = "good"
     else:
         names = [f"{m} in {num.percent(s)} of its fits (farthest {num.significant(far, 2)} SE)" for m, s, far in differ]
@@ -90,7 +95,9 @@ def _agreement(found: Findings, real: bool) -> Verdict | None:
     if early:
         who = part[part["early"] > 0].groupby("method", sort=False)["early"].sum()
         far = float(part["early_largest"].max())
-        text += f" Not counted: {num.plural(early, 'fit')} stopped early ({num.listing(list(who.index), 4)}), "
+        places = part.loc[part["early"] > 0, "condition"].unique()
+        at = f" on {num.listing([found.label(c) for c in places], 2)}" if real else ""
+        text += f" Not counted: {num.plural(early, 'fit')} stopped early ({num.listing(list(who.index), 4)}{at}), "
         text += f"up to {num.significant(far, 2)} SE away."
         level = "note" if level == "good" else level
     return Verdict(level, "Real data" if real else "Simulated data", text, "agreement")
@@ -264,7 +271,31 @@ def _expansion(found: Findings) -> Verdict | None:
     if len(ratios) == 1 and len(every) > 1:
         text += f", least on {found.label(str(every.idxmin()))}, most on {found.label(str(every.idxmax()))}"
     text += f". Expansion saves CPU time in {int((clock > 1).sum())} of {num.plural(len(clock), 'comparison')}."
+    text += _trend(found, every)
     return Verdict("good", "PX-EM or EM", text, "conditions" if len(found.evidence.simulated) > 3 else "speed")
+
+
+def _is_about_expansion(found: Findings) -> bool:
+    """Half of the methods are a PX-EM or the EM it is held against: then that comparison is the answer."""
+    methods = found.evidence.methods
+    pairs = [(m, base) for m in methods if (base := _base(found, m)) is not None]
+    return 2 * len({m for pair in pairs for m in pair}) >= len(methods) > 2
+
+
+def _trend(found: Findings, ratio: pd.Series) -> str:
+    """The median ratio by the levels of the two numeric factors it changes most with, where it changes twofold."""
+    said = []
+    for factor in found.evidence.factors:
+        levels = pd.Series({c.id: c.factors.get(factor) for c in found.evidence.simulated}).reindex(ratio.index)
+        if factor == "data" or levels.isna().all() or levels.nunique() < 2:
+            continue
+        middle = ratio.groupby(levels.to_numpy(), sort=True).median()
+        change = float(middle.max() / middle.min())
+        if change >= 2:
+            by = ", ".join(f"{num.times(float(v)).removesuffix(' times')} at {show(k)}" for k, v in middle.items())
+            said.append((change, f"by {factor}: {by}"))
+    said.sort(key=lambda item: -item[0])
+    return f" The median ratio {'; '.join(text for _, text in said[:2])}." if said else ""
 
 
 def _base(found: Findings, expanded: str) -> str | None:
@@ -283,7 +314,11 @@ def _missing(found: Findings) -> Verdict:
     total = int(counted.sum() - counted.get("SKIPPED", 0))
     bad = int(found.missing["n"].sum())
     if bad:
-        by = found.missing.groupby(["method", "status"], sort=False)["n"].sum()
+        by = (
+            found.missing.groupby(["method", "status"], sort=False)["n"]
+            .sum()
+            .sort_values(ascending=False, kind="stable")
+        )
         parts = [f"{method} {num.count(n)} {status}" for (method, status), n in by.items()]
         text = f"{num.count(bad)} of {num.count(total)} fits ({num.percent(bad / total)}): {num.listing(parts, 7)}."
     else:

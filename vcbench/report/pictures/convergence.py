@@ -3,10 +3,12 @@
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from vcbench import numbers as num
 from vcbench.report import marks
+from vcbench.report.evidence import Condition
 from vcbench.report.findings import Findings, maximisers, slug
 from vcbench.report.pictures.base import (
     Figure,
@@ -16,11 +18,18 @@ from vcbench.report.plots import convergence_spec
 from vcbench.report.tables import Cell, Table, head
 
 
+def _chosen(conditions: list[Condition], most: int = 6) -> list[Condition]:
+    """Real data first, then simulated conditions evenly spread over the grid."""
+    real = [c for c in conditions if c.real][: most - 2]
+    simulated = [c for c in conditions if not c.real]
+    places = np.unique(np.linspace(0, len(simulated) - 1, min(most - len(real), len(simulated))).round().astype(int))
+    return real + [simulated[i] for i in places]
+
+
 def convergence(found: Findings) -> Iterator[Figure]:
     traces = found.evidence.traces
     conditions = [c for c in found.evidence.conditions if c.id in set(traces["condition"])]
-    real = [c for c in conditions if c.real][:4]
-    for condition in real + [c for c in conditions if not c.real][: max(1, 5 - len(real))]:
+    for condition in _chosen(conditions):
         mine = traces[(traces["condition"] == condition.id) & traces["loglik"].notna()]
         if mine.empty:
             continue

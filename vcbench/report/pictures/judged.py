@@ -131,5 +131,8 @@ def coverage(found: Findings, parameter: str) -> Iterator[Figure]:
     low = max(0.0, min(float(frame["lo"].min()), 100 * level - 8), 100 * level - 35)
     if float(frame["x"].min()) < low:
         caption += f" Values below {low:g} are drawn at the left edge."
-    draw = condition_panels(found, frame, shown, [low, 100.0], "coverage, %", reference=100 * level)
+    frame["x"], frame["lo"] = frame["x"].clip(lower=low), frame["lo"].clip(lower=low)
+    draw = condition_panels(
+        found, frame, shown, [low - 1.5 if low > 0 else 0.0, 100.0], "coverage, %", reference=100 * level
+    )
     yield figure(name, "coverage", f"Coverage for {parameter}", caption, table, draw, parameter=parameter)

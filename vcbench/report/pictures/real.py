@@ -8,7 +8,7 @@ import pandas as pd
 
 from vcbench import numbers as num
 from vcbench.report import endings, marks
-from vcbench.report.evidence import Condition
+from vcbench.report.evidence import GOOD, Condition
 from vcbench.report.findings import Findings, slug
 from vcbench.report.panels import dot_panel
 from vcbench.report.pictures.base import PANELS, Figure, figure, layout
@@ -79,6 +79,7 @@ def real(found: Findings) -> Iterator[Figure]:
                 "hi": rows["estimate"] + rows["se"],
             }
         )
+        frame["flag"] = ~rows["status"].isin(GOOD)
         frame["tip"] = [
             f"{m}: {num.with_se(x, s)}" for m, x, s in zip(frame["method"], frame["x"], rows["se"], strict=True)
         ]
@@ -102,7 +103,9 @@ def real(found: Findings) -> Iterator[Figure]:
             f"real-{slug(condition.label)}",
             "real",
             f"{condition.label}: estimates by method",
-            f"Estimates on {condition.label}, bars ± 1 standard error.{_both(found, methods)}",
+            f"Estimates on {condition.label}, bars ± 1 standard error."
+            f"{' ▲ ended without an answer of the method (see the table).' if frame['flag'].any() else ''}"
+            f"{_both(found, methods)}",
             real_table(found, condition),
             draw,
             condition=condition.id,
