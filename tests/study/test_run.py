@@ -411,6 +411,30 @@ def test_progress__live_display_draws(tmp_path: Path, monkeypatch: pytest.Monkey
     assert "median time" in text
 
 
+def test_overhead__of_a_replicate_is_small_beside_its_fit(tmp_path: Path) -> None:
+    """1000 replicates of a sleepstudy-like design cost at most twice drawing and fitting them (1.25 measured)."""
+    text = TEXT.split("methods = ")[0].replace("size = 10", "size = 1000").replace("= 24", "= 1000")
+    made = Study.from_text(text + 'methods = ["auto"]\n[[data]]\ngenerator = "random_slope"\n', "overhead")
+    key = made.spec.conditions[0].key
+    simulator = made.spec.conditions[0].generator.build(generator(5, key, DESIGN))
+
+    def bare() -> None:
+        vc.fit_many(simulator.model, simulator.draw([generator(5, key, r) for r in range(1000)]))
+
+    def harness() -> None:
+        folders.append(tmp_path / str(len(folders)))
+        made.run(folders[-1], workers=1, progress="none", report=False)
+
+    folders: list[Path] = []
+    times = {call: [] for call in (bare, harness)}
+    for _ in range(4):
+        for call, spent in times.items():
+            began = time.process_time()
+            call()
+            spent.append(time.process_time() - began)
+    assert min(times[harness]) <= 2 * min(times[bare])
+
+
 def test_run__wrong_options_and_studies(tmp_path: Path) -> None:
     with pytest.raises(SpecError, match="reps must be a whole number of at least 1, not 0"):
         _run(tmp_path / "run", reps=0)

@@ -36,8 +36,8 @@ def fit_block(
     options: dict[str, Any] = dict(method.options)
     if method.kind == "solver":
         options["trace"] = Y.shape[1] == 1
-    if method.kind == "bayes":
-        options["seed"] = list(seeds or [])
+    if seeds is not None:
+        options["seed"] = list(seeds)
     criterion = None if method.criterion == "none" else method.criterion
     warned: Counter[str] = Counter()
     try:

@@ -13,7 +13,7 @@ def plan_tasks(spec: Spec, done: Done, reps: int | None = None) -> tuple[list[Ta
     """The tasks left, and the number of fits the study has in all.
 
     A block belongs to the specification: replicates k·block_size … (k+1)·block_size − 1, whatever their number. Quick
-    methods share a task, and with it the data; a posterior is a task of its own.
+    methods share a task, and with it the data; a long one has tasks of its own.
     """
     tasks: list[Task] = []
     total = 0
@@ -24,7 +24,7 @@ def plan_tasks(spec: Spec, done: Done, reps: int | None = None) -> tuple[list[Ta
             total += planned
             have = done.get((condition.id, method_stream(method.label)), set())
             for first, n in _gaps(planned, spec.table.block_size, have):
-                if method.kind == "bayes":
+                if method.long:
                     tasks.append(Task(c, (m,), first, n))
                 else:
                     together.setdefault((first, n), []).append(m)

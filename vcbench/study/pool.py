@@ -17,7 +17,7 @@ AHEAD = 2  # tasks waiting a worker: enough to keep it busy, few enough to stop 
 
 
 def run_here(spec: Spec, stem: str, tasks: list[Task]) -> Iterator[Result | None]:
-    """One task after the other in this process, with one BLAS thread. Posteriors come last."""
+    """One task after the other in this process, with one BLAS thread. Long ones come last."""
     from threadpoolctl import threadpool_limits
 
     with threadpool_limits(1):
@@ -26,7 +26,7 @@ def run_here(spec: Spec, stem: str, tasks: list[Task]) -> Iterator[Result | None
 
 
 def run_on(spec: Spec, stem: str, tasks: list[Task], executor: Executor, workers: int) -> Iterator[Result | None]:
-    """Tasks on an executor, as they finish; None now and then. Posteriors go first, so that none is left over alone."""
+    """Tasks on an executor, as they finish; None now and then. Long ones go first, so that none is left over alone."""
     waiting = deque(sorted(tasks, key=lambda task: not is_long(spec, task)))
     running: dict[Future[Result], Task] = {}
     while waiting or running:
@@ -63,8 +63,8 @@ def run_pool(spec: Spec, stem: str, tasks: list[Task], workers: int) -> Iterator
 
 
 def is_long(spec: Spec, task: Task) -> bool:
-    """True for a task that samples or integrates a posterior."""
-    return any(spec.methods[m].kind == "bayes" for m in task.methods)
+    """True for a task of a long method."""
+    return any(spec.methods[m].long for m in task.methods)
 
 
 @contextlib.contextmanager

@@ -55,7 +55,7 @@ def replay(folder: Path | str, row: str) -> Replay:
     first, last = shard
     rows = read_rows(folder)
     stored = rows[(rows["condition"] == condition) & (rows["method"] == label) & (rows["replicate"] == replicate)]
-    if method.kind == "bayes":
+    if method.long:
         first, last = replicate, replicate
     task = Task(ids.index(condition), (labels.index(label),), first, last - first + 1)
     made = run_task(spec, str(read_run(folder)["study"]), task).parts[0].rows.to_pandas()

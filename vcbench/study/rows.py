@@ -100,6 +100,7 @@ def build_table(
     its row with a null truth.
     """
     R, P = fit.estimate.shape
+    key = condition.key
     replicates = np.arange(first, first + R)
     by_parameter = np.tile(np.arange(P), R)
     by_fit = np.repeat(np.arange(R), P)
@@ -117,7 +118,7 @@ def build_table(
         "status": pa.array([str(status) for status in fit.status]),
         "code": pa.array([CODES[status] for status in fit.status]),
         "message": pa.array(fit.message, pa.string()),
-        "seed_key": pa.array([seed_text(condition.key, int(r)) for r in replicates]),
+        "seed_key": pa.array([seed_text(key, r) for r in range(first, first + R)]),
         "loglik": numbers(fit.loglik),
         "n_iter": wholes(fit.n_iter),
         "n_eval": wholes(fit.n_eval),

@@ -82,6 +82,11 @@ class MethodEntry:
     data: tuple[str, ...] | None
     kind: str
 
+    @property
+    def long(self) -> bool:
+        """True for a posterior or another program: seconds a fit, and each fit on its own."""
+        return self.kind not in ("solver", "moments")
+
     def runs_on(self, condition: Condition) -> bool:
         """True unless the entry is kept to other data."""
         return self.data is None or condition.entry in self.data

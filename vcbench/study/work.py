@@ -177,9 +177,11 @@ def _fit(
     level = spec.table.level
     stream = method_stream(method.label)
     replicates = range(task.first, task.first + task.n)
-    seeds = [seed_sequence(spec.table.seed, condition.key, r, stream) for r in replicates]
+    key = condition.key
+    seeds = [seed_sequence(spec.table.seed, key, r, stream) for r in replicates] if method.long else None
     if data.Y is None:
-        each = [fit_block(one, one.y[:, None], method, level, [s]) for one, s in zip(data.models, seeds, strict=True)]
+        own = [[s] for s in seeds] if seeds else [None] * task.n
+        each = [fit_block(one, one.y[:, None], method, level, s) for one, s in zip(data.models, own, strict=True)]
         warned = sum((more for _, _, more in each), Counter[str]())
         path = each[0][1]
         fit = BlockFit.joined([one for one, _, _ in each])
@@ -201,7 +203,7 @@ def _warm(spec: Spec, condition: Condition, model: Model, Y: np.ndarray, method:
     A kernel's scale is that of the response it was built on: were it built on the first replicate that comes along, the
     last bits of all others would depend on which that was. The steps are taken so that no fit is charged for compiling.
     """
-    if method.kind not in ("solver", "moments"):
+    if method.long:
         return
     try:
         build(model, str(method.options.get("kernel", "auto")))
