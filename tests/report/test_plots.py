@@ -68,8 +68,9 @@ def test_slim__drops_nothing_that_shows():
         '<path aria-label="ai: 3" d="M1.23456,2h3" fill="#000"/></g></g></svg>'
     )
     text = svg.slim(raw, "fig", "T", "D")
-    assert 'id="fig-clip0"' in text
-    assert "url(#fig-clip0)" in text
+    assert 'id="fig-0"' in text
+    assert "url(#fig-0)" in text
+    assert svg.slim(raw.replace("clip0", "clip145"), "fig", "T", "D") == text
     assert "M1.23,2h3" in text
     assert "<title>ai: 3</title>" in text
     assert "background" not in text

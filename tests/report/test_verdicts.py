@@ -67,8 +67,7 @@ def test_agreement__one_answer_in_words_and_level(tmp_path):
     assert verdict.section == "agreement"
     # 2e-8/2 = 1e-8 standard errors
     assert verdict.text == (
-        "On 4 simulated data sets 2 REML methods give the same estimates within each criterion "
-        "(largest distance 1e−8 SE)."
+        "On 4 simulated data sets 2 REML methods give the same estimates (largest distance 1e−8 SE)."
     )
 
 

@@ -61,8 +61,8 @@ def render_svg(chart: Any, name: str, title: str = "", description: str = "") ->
 def slim(text: str, name: str, title: str = "", description: str = "") -> str:
     """The same drawing without what a still picture does not need; marks that describe themselves keep a tooltip."""
     ET.register_namespace("", _SVG)
-    root = ET.fromstring(text)
-    _clean(root, name)
+    root = ET.fromstring(_number_ids(text, name))
+    _clean(root)
     for key in list(root.attrib):
         if key not in ("width", "height", "viewBox"):
             del root.attrib[key]
@@ -80,12 +80,19 @@ def slim(text: str, name: str, title: str = "", description: str = "") -> str:
     return ET.tostring(root, encoding="unicode").replace(" />", "/>")
 
 
-def _clean(element: ET.Element, name: str) -> None:
+def _number_ids(text: str, name: str) -> str:
+    """Ids renamed by their order of appearance: the renderer counts them up over all pictures it ever made."""
+    found = list(dict.fromkeys(re.findall(r'(?:url\(#|\bid=")([^")]+)', text)))
+    new = {old: f"{name}-{i}" for i, old in enumerate(found)}
+    return re.sub(r'(url\(#|\bid=")([^")]+)', lambda m: m[1] + new[m[2]], text)
+
+
+def _clean(element: ET.Element) -> None:
     keep: list[ET.Element] = []
     for child in list(element):
         if child.tag == f"{{{_SVG}}}path" and (child.get("display") == "none" or _invisible(child)):
             continue
-        _clean(child, name)
+        _clean(child)
         if child.tag == f"{{{_SVG}}}g" and len(child) == 0 and not child.text:
             continue
         if child.tag == f"{{{_SVG}}}g" and not child.attrib:
@@ -105,10 +112,6 @@ def _clean(element: ET.Element, name: str) -> None:
             del element.attrib[key]
         elif key in _GEOMETRY:
             element.set(key, _NUMBER.sub(lambda m: f"{float(m.group()):.2f}".rstrip("0").rstrip("."), value))
-        elif key == "id":
-            element.set(key, f"{name}-{value}")
-        elif "url(#" in value:
-            element.set(key, value.replace("url(#", f"url(#{name}-"))
     if label and element.tag == f"{{{_SVG}}}path":
         tip = ET.SubElement(element, f"{{{_SVG}}}title")
         tip.text = label
