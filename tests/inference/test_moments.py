@@ -59,7 +59,9 @@ def test_moments_fit__reports_the_raw_estimate_and_the_reml_likelihood_there(p):
     assert fit.criterion == "none"
     assert fit.theta_values == pytest.approx(theta, rel=1e-6, abs=1e-8 * np.abs(theta).max())
     cov = sandwich(p.model, fit.theta_values)
-    assert fit.theta_se.to_numpy() == pytest.approx(np.sqrt(np.diag(cov)), rel=1e-6)
+    with np.errstate(invalid="ignore"):  # at a V that is not definite the sandwich need not be
+        want = np.sqrt(np.diag(cov))
+    assert fit.theta_se.to_numpy() == pytest.approx(want, rel=1e-6, nan_ok=True)
     V = np.tensordot(fit.theta_values, derivatives(p.model.components, p.model.n_obs), axes=1)
     lowest = np.linalg.eigvalsh(V)[0] / np.linalg.norm(V, 2)
     if lowest > 1e-9:

@@ -16,11 +16,12 @@ REL = 1e-7
 
 
 def steps(p):
-    """One thousandth of each parameter's natural size: √(Ω_aa Ω_bb) of its block, σ²."""
-    out, at = [], 0
+    """One thousandth of each parameter's natural size, √(Ω_aa Ω_bb) or σ²; less where Ω is nearly singular."""
+    out = []
     for c, Omega in zip(p.model.components, p.model.Omegas(p.theta), strict=True):
-        out += [1e-3 * np.sqrt(Omega[a, a] * Omega[b, b]) for a, b in c.index]
-        at += len(c.index)
+        size = np.sqrt(np.outer(np.diag(Omega), np.diag(Omega)))
+        room = max(np.linalg.eigvalsh(Omega / size)[0], 0.03)
+        out += [1e-3 * room * size[a, b] for a, b in c.index]
     return np.array([*out, 1e-3 * p.theta[-1]])
 
 
