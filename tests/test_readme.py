@@ -1,4 +1,4 @@
-"""The README's words are true: its example runs, and its commands exist."""
+"""The README's words are true: its example runs, its commands exist, its links lead somewhere."""
 
 import re
 import shlex
@@ -42,3 +42,8 @@ def test_commands__every_one_is_shown():
         "check",
         "explain",
     } == set(COMMANDS)
+
+
+@pytest.mark.parametrize("target", sorted(set(re.findall(r"\]\(([^)#]+)\)", README))))
+def test_link__leads_to_a_file_of_the_project(target):
+    assert (CHECKOUT / target).exists(), "publish the report: vcbench report runs/quickstart --publish"
