@@ -56,9 +56,9 @@ class Facts:
             model.formula,
             model.n_obs,
             model.n_dropped,
-            tuple(model.X_names),
+            tuple(model.X_names or ()),
             model.theta_names,
-            tuple(variance),  # type: ignore[arg-type]
+            tuple(variance),
             tuple(groups),
         )
 

@@ -10,7 +10,6 @@ from vcbench.kernels.blocks import Layout, _residual_sd
 from vcbench.kernels.protocol import Basis, Evaluation, Moments
 from vcbench.model.model import Model
 
-
 MEMORY = 12  # GB that the matrices ∂V/∂θ_j and their like may take
 
 

@@ -204,8 +204,10 @@ class Component:
             incidence[np.arange(len(self.codes)), self.codes] = 1.0
             return [incidence * self.Z[:, [a]] for a in range(self.n_effects)]
         if self.K is not None:
-            keep = self.K_values > 0  # type: ignore[operator]
-            L = self.K_vectors[:, keep] * np.sqrt(self.K_values[keep])  # type: ignore[index]
+            assert self.K_values is not None
+            assert self.K_vectors is not None
+            keep = self.K_values > 0
+            L = self.K_vectors[:, keep] * np.sqrt(self.K_values[keep])
             return [L if self.Z is None else self.Z @ L]
         assert self.Z is not None
         return [self.Z] if self.is_plain else [self.Z[:, [a]] for a in range(self.n_effects)]

@@ -3,7 +3,7 @@
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -114,8 +114,8 @@ class Model:
         formula: str,
         data: Any,
         *,
-        missing: str = "drop",
-        rank: str = "drop",
+        missing: Literal["drop", "error"] = "drop",
+        rank: Literal["drop", "error"] = "drop",
         residual: Residual | None = None,
         cov: Mapping[str, Covariance] | None = None,
         name: str | None = None,
