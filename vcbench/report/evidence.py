@@ -3,7 +3,6 @@
 Every table, picture and sentence of the report is made from an `Evidence`, and an `Evidence` from a run folder alone.
 """
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,9 +13,9 @@ import pandas as pd
 
 from vcbench.errors import StoreError
 from vcbench.report import families
+from vcbench.report.parameters import is_theta, order_parameters
 
 GOOD = ("CONVERGED", "AT_BOUNDARY")
-_THETA = re.compile(r":(var|cov|sd|cor|rho\w*|phi\w*|theta\w*|range\w*|nugget\w*)(\(.*\))?$")
 KEY = ["condition", "replicate", "method"]
 MEASURES = (
     "bias",
@@ -112,11 +111,6 @@ class Evidence:
         return arrange(wide, self)
 
 
-def is_theta(parameter: str) -> bool:
-    """True for a variance parameter's name, as `Subject:var(Days)` or `residual:rho`."""
-    return bool(_THETA.search(parameter))
-
-
 def arrange(frame: pd.DataFrame, evidence: Evidence) -> pd.DataFrame:
     """Rows in the report's order of conditions, parameters and methods."""
     orders = {
@@ -164,7 +158,7 @@ def load(folder: Path | str) -> Evidence:
         named=named,
         criteria=criteria,
         climbs=_climbs(run, methods, named),
-        parameters=_parameters(run, rows),
+        parameters=order_parameters(run, list(rows["parameter"].unique())),
         factors=factors,
         estimates=rows,
         fits=fits,
@@ -273,45 +267,6 @@ def _null(value: Any) -> bool:
 def show(value: Any) -> str:
     """A factor's level as text: 0.30000000000000004 is 0.3."""
     return f"{value:.6g}" if isinstance(value, float) else str(value)
-
-
-def _parameters(run: Mapping[str, Any], rows: pd.DataFrame) -> tuple[str, ...]:
-    """Variance parameters first, residual last among them, then β; otherwise in the run's order."""
-    present = list(rows["parameter"].unique())
-    listed = run.get("parameters") or []
-    if isinstance(listed, Mapping):
-        listed = [p for part in listed.values() for p in (part if isinstance(part, (list, tuple)) else [part])]
-    order = [p for p in dict.fromkeys(str(p) for p in listed) if p in present]
-    order += [p for p in present if p not in order]
-    if not listed:
-        order = _natural(order)
-    return tuple(sorted(order, key=lambda p: (not is_theta(p), p.startswith("residual:"), order.index(p))))
-
-
-def _natural(parameters: list[str]) -> list[str]:
-    """Parameters read back sorted by name, as a model has them: intercepts first, Ω by columns of its lower triangle.
-
-    The order of effects is what the names of their covariances say: cov(a,b) has a before b.
-    """
-    before: dict[tuple[str, str], int] = {}
-    pairs: dict[str, tuple[str, str, str]] = {}
-    for p in parameters:
-        component, _, rest = p.partition(":")
-        inner = rest[4:-1] if rest.startswith(("var(", "cov(")) and rest.endswith(")") else ""
-        if rest.startswith("var(") and inner:
-            pairs[p] = (component, inner, inner)
-        for i in [i for i, letter in enumerate(inner) if letter == "," and rest.startswith("cov(")]:
-            a, b = inner[:i], inner[i + 1 :]
-            if {f"{component}:var({a})", f"{component}:var({b})"} <= set(parameters):
-                pairs[p] = (component, a, b)
-                before[component, b] = before.get((component, b), 0) + 1
-
-    def key(p: str) -> tuple[str, int, int, int]:
-        component, a, b = pairs.get(p, (p.partition(":")[0] if is_theta(p) else "", "", ""))
-        first = 0 if p in pairs or p == "(Intercept)" else 1
-        return component, first, before.get((component, a), 0), before.get((component, b), 0)
-
-    return sorted(parameters, key=key)
 
 
 def _traces(traces: pd.DataFrame | None) -> pd.DataFrame:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from vcbench.report import evidence, page, scorecard, words
+from vcbench.report import evidence, page, provenance, scorecard, words
 from vcbench.report import svg as drawing
 from vcbench.report.findings import Findings, find
 from vcbench.report.pictures import Figure, figures
@@ -50,7 +50,7 @@ def publish(folder: Path | str, reports_dir: Path | str) -> Path:
         "seed": run.get("seed"),
         "version": run.get("version"),
         "fits": len(found.evidence.fits),
-        "provenance": words.provenance(found.evidence),
+        "provenance": provenance.provenance(found.evidence),
     }
     (out / "provenance.json").write_text(
         json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8", newline="\n"

@@ -9,7 +9,7 @@ from importlib.resources import files
 from typing import Any
 
 from vcbench import numbers as num
-from vcbench.report import scorecard, words
+from vcbench.report import provenance, scorecard, words
 from vcbench.report.findings import Findings
 from vcbench.report.pictures import Figure
 from vcbench.report.tables import Cell as TableCell
@@ -118,7 +118,7 @@ def sections(found: Findings, figures: Sequence[Figure]) -> list[Section]:
     terms.tables.append(words.dictionary())
     source = Section("provenance", "Provenance", "Provenance", f"Repeat it with: {command(found)}", pre=e.spec)
     source.pre_title = "The study's specification"
-    source.tables += [t for t in [words.provenance_table(e)] if t.rows]
+    source.tables += [t for t in [provenance.provenance_table(e)] if t.rows]
     return [*out, ademp, terms, source]
 
 

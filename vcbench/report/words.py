@@ -1,29 +1,12 @@
-"""Standing texts: identity, ADEMP (Morris, White & Crowther 2019, doi:10.1002/sim.8086), dictionary, provenance."""
+"""Standing texts: identity, ADEMP (Morris, White & Crowther 2019, doi:10.1002/sim.8086), dictionary."""
 
 from collections.abc import Mapping
-from typing import Any
 
 from vcbench import numbers as num
 from vcbench.report import families
 from vcbench.report.evidence import Evidence, show
 from vcbench.report.findings import Findings
 from vcbench.report.tables import Cell, Table, cut, head
-
-PRIVATE = (
-    "host",
-    "node",
-    "user",
-    "login",
-    "path",
-    "cwd",
-    "folder",
-    "directory",
-    "executable",
-    "prefix",
-    "pid",
-    "home",
-    "address",
-)
 
 
 def title(evidence: Evidence) -> str:
@@ -32,13 +15,8 @@ def title(evidence: Evidence) -> str:
 
 def planned(evidence: Evidence) -> int | None:
     """How many fits were planned, where the run says so."""
-    for key in ("n_planned", "n_fits", "planned"):
-        value = evidence.run.get(key)
-        if isinstance(value, (int, float)) and value > 0:
-            return int(value)
-        if isinstance(value, Mapping) and isinstance(value.get("fits"), (int, float)):
-            return int(value["fits"])
-    return None
+    value = evidence.run.get("n_planned")
+    return int(value) if isinstance(value, int | float) and value > 0 else None
 
 
 def state(evidence: Evidence) -> tuple[bool, str]:
@@ -214,40 +192,3 @@ def dictionary() -> Table:
         ("term", "meaning"),
         tuple((head(a), head(b)) for a, b in DICTIONARY),
     )
-
-
-def provenance(evidence: Evidence) -> list[dict[str, str]]:
-    """Who computed the rows, each distinct record once, without names of hosts, people or places."""
-    records = [*evidence.provenance]
-    if isinstance(evidence.run.get("provenance"), Mapping):
-        records.append(evidence.run["provenance"])
-    out: list[dict[str, str]] = []
-    for record in records:
-        clean = _public(record)
-        if clean and clean not in out:
-            out.append(clean)
-    return out
-
-
-def _public(record: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-    clean: dict[str, str] = {}
-    for key, value in sorted(record.items()):
-        if any(word in str(key).lower() for word in PRIVATE):
-            continue
-        if isinstance(value, Mapping):
-            clean |= _public(value, f"{prefix}{key} ")
-        elif not _path_like(str(value)):
-            clean[f"{prefix}{key}"] = str(value)
-    return clean
-
-
-def _path_like(text: str) -> bool:
-    return text.startswith(("/", "~", "file:", "\\\\")) or ":\\" in text or "://" in text
-
-
-def provenance_table(evidence: Evidence) -> Table:
-    records = provenance(evidence)
-    names = list(dict.fromkeys(k for r in records for k in r))
-    rows = tuple((head(k), *(head(r.get(k, num.ABSENT)) for r in records)) for k in names)
-    columns = ("", *(f"record {i + 1}" if len(records) > 1 else "value" for i in range(len(records))))
-    return Table("provenance", "Where the rows come from: versions and processor", columns, rows)

@@ -1,0 +1,39 @@
+"""What is missing, and what the specification demanded."""
+
+from vcbench import numbers as num
+from vcbench.report.findings import Findings
+from vcbench.report.verdicts.base import MANY, Verdict
+
+
+def missing(found: Findings) -> Verdict:
+    """Results that are missing (neither CONVERGED nor AT_BOUNDARY) by method and status, and the fits at a boundary."""
+    counted = found.endings.groupby("status")["n"].sum()
+    total = int(counted.sum() - counted.get("SKIPPED", 0))
+    bad = int(found.missing["n"].sum())
+    if bad:
+        by = (
+            found.missing.groupby(["method", "status"], sort=False)["n"]
+            .sum()
+            .sort_values(ascending=False, kind="stable")
+        )
+        parts = [f"{method} {num.count(n)} {status}" for (method, status), n in by.items()]
+        text = f"{num.count(bad)} of {num.count(total)} fits ({num.percent(bad / total)}): {num.listing(parts, 7)}."
+    else:
+        text = f"None of {num.count(total)} fits."
+    boundary = int(counted.get("AT_BOUNDARY", 0))
+    if boundary:
+        share = num.percent(boundary / total)
+        text += f" {num.plural(boundary, 'fit')} ({share}) ended AT_BOUNDARY, the maximum being on the edge of the "
+        text += "parameter space: a valid answer."
+    level = "good" if not bad else "note" if bad <= MANY * total else "bad"
+    return Verdict(level, "Missing results", text, "failures")
+
+
+def acceptance(found: Findings) -> Verdict | None:
+    """The specification's own checks, where it has some."""
+    counts = found.checks
+    if not counts:
+        return None
+    text = num.listing([f"{num.count(n)} {word}" for word, n in counts.items()])
+    level = "bad" if "FAIL" in counts else "note" if "INCONCLUSIVE" in counts else "good"
+    return Verdict(level, "Acceptance", f"{text} of {num.plural(sum(counts.values()), 'check')}.", "acceptance")
