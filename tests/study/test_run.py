@@ -239,6 +239,45 @@ def test_interrupted__resumes_to_the_same_bits(tmp_path: Path, workers: int, how
     pd.testing.assert_frame_equal(*traces, check_exact=True)
 
 
+POSTERIOR = (
+    TEXT.split("methods = ")[0].replace("= 24", "= 3")
+    + """
+methods = ["quadrature", "ai", NUTS]
+
+[[data]]
+generator = "one_way"
+n_groups = 8
+group_size = 4
+icc = 0.5
+
+[[data]]
+card = "random_slope"
+real = true
+"""
+)
+
+
+@pytest.mark.parametrize(
+    "nuts",
+    ["'moments'", pytest.param("{ name = 'nuts', draws = 500, tune = 500, replicates = 2 }", marks=pytest.mark.slow)],
+)
+def test_posterior__is_a_method_like_any_other(tmp_path: Path, nuts: str) -> None:
+    """The same bits by two processes and on replay; limits are the posterior's; what does not apply is SKIPPED."""
+    text = POSTERIOR.replace("NUTS", nuts)
+    one, two = _run(tmp_path / "one", text), _run(tmp_path / "two", text, workers=2)
+    pd.testing.assert_frame_equal(_bits(one), _bits(two), check_exact=True)
+    rows = one.rows.set_index(["condition", "method"])
+    exact = rows.loc[("000", "quadrature")]
+    assert set(exact["interval"]) == {"eti"}
+    variance = exact[exact["parameter"].isin(["group:var((Intercept))", "residual:var"])]
+    assert (variance["lower"] > 0).all()
+    assert (exact["lower"] < exact["estimate"]).all()
+    assert set(rows.loc[("001", "quadrature")]["status"]) == {"SKIPPED"}
+    assert rows.loc[("001", "quadrature")]["message"].str.contains("correlated").all()
+    for row in ("0/1/quadrature", *(["0/1/nuts"] if "nuts" in nuts else [])):
+        assert replay(one.folder, row).identical
+
+
 def test_store__of_another_specification_is_refused(tmp_path: Path) -> None:
     one = _run(tmp_path / "run", reps=1)
     other = TEXT.replace("seed = 5", "seed = 6")

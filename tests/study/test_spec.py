@@ -167,6 +167,11 @@ tolerance = -1
         (HEAD + 'methods = ["ai"]\n' + DATA + "icc = 0.5\nsigma2 = 2.0\n", 6, "say the same thing twice"),
         (HEAD + 'methods = ["ai"]\n[[data]]\ncard = "random_slop"\nreal = true\n', 7, "Did you mean `random_slope`?"),
         (HEAD + 'methods = ["ai"]\n[[data]]\nreal = true\n', 6, "needs a `card`"),
+        (
+            HEAD + 'methods = ["ai"]\n[[data]]\ncard = "one_way"\ntheta = { "batch:var" = 1.0 }\n',
+            6,
+            "`batch:var`; the card",
+        ),
         (HEAD + DATA + '[[methods]]\nname = "em-simplified"\ncriterion = "reml"\n', 9, "does not exist under reml"),
         (HEAD + DATA + '[[methods]]\nname = "em"\ntol = "small"\n', 9, "`tol` of `em` must be float"),
         (HEAD + DATA + '[[methods]]\nname = "em"\ndata = "two_way"\n', 9, "no data entry of this study"),

@@ -1,0 +1,1 @@
+"""Studies: specification, generators, running, storing, measuring, and holding to account."""

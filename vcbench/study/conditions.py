@@ -1,6 +1,7 @@
 """The grid: the product of the listed settings within a `[[data]]` entry, the union across entries."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any, get_args, get_origin
@@ -153,6 +154,13 @@ def _generated_cells(
         except ValidationError as error:
             problems += [_at_item(problem, path, index) for problem in explain_errors(error.errors(), path, fields)]
             continue
+        if isinstance(made, FromCard) and (made.theta or made.beta):
+            with suppress(VcbenchError):  # a card whose data are absent is skipped when it runs
+                try:
+                    made.check_names()
+                except ValueError as error:
+                    problems.append(Problem(path, f"`data[{path[-1]}]`: {error}", at_key=True))
+                    continue
         settings = {key: value for key, value in made.model_dump().items() if key in given}
         cells.append(Cell(label, None, made, settings, tuple(axes)))
     return cells, problems

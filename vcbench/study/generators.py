@@ -221,6 +221,17 @@ class FromCard(Generator):
     theta: dict[str, float] | None = None
     beta: dict[str, float] | None = None
 
+    def check_names(self) -> None:
+        """ValueError for a name in `theta` or `beta` that the card's model does not have."""
+        from vcbench.cards import load_card
+
+        model = load_card(self.card).model()
+        for key, given, known in (("theta", self.theta, model.theta_names), ("beta", self.beta, model.X_names or ())):
+            for name in given or {}:
+                if name not in known:
+                    hint = did_you_mean(name, known)
+                    raise ValueError(f"`{key}` names `{name}`; the card's model has {', '.join(known)}.{hint}")
+
     def build(self, rng: np.random.Generator) -> Simulator:
         from vcbench.cards import load_card
         from vcbench.fit import fit

@@ -51,7 +51,17 @@ class MethodTable(_Table):
 
 
 class StudyTable(_Table):
-    """The keys of a study; `data` and `methods` are checked entry by entry."""
+    """The keys of a study; `data` and `methods` are checked entry by entry.
+
+    `block_size` replicates are fitted together: it belongs to the study, because the last bits depend on it.
+    `criterion` is that of the methods that have it, unless they say otherwise. `trace` keeps the path of replicate 0.
+    `reference` is the method that paired measures compare with; `alarm` the chance of a false FAIL, shared by all
+    checks.
+
+    A `[[data]]` entry has `card` and `real = true`; or a `generator` (or a `card`) with its settings, of which every
+    one given as a list of values is an axis of the grid. A `[[methods]]` entry has a `name` and that method's
+    options.
+    """
 
     title: Text
     question: Text

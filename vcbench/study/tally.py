@@ -11,7 +11,7 @@ from vcbench.study.work import Result, Task
 
 @dataclass(slots=True)
 class Tally:
-    """Counts of a run. `left` is by (condition, method) place; `endings` and `seconds` by method label, of this run."""
+    """Counts of a run. `left` is by (condition, method) place; `endings` and `pace` (fits, seconds) by label."""
 
     spec: Spec
     total: int
@@ -19,7 +19,8 @@ class Tally:
     workers: int = 1
     began: float = field(default_factory=time.monotonic)
     endings: dict[str, Counter[str]] = field(default_factory=dict)
-    seconds: dict[str, float] = field(default_factory=dict)
+    parts: dict[str, int] = field(default_factory=dict)
+    pace: dict[str, tuple[int, float]] = field(default_factory=dict)
     warnings: Counter[str] = field(default_factory=Counter)
     current: int = 0
     failed: int = 0
@@ -50,7 +51,10 @@ class Tally:
         for part in result.parts:
             label = self.spec.methods[part.method].label
             self.endings.setdefault(label, Counter()).update(part.endings)
-            self.seconds[label] = self.seconds.get(label, 0.0) + part.seconds
+            self.parts[label] = self.parts.get(label, 0) + 1
+            if self.parts[label] > self.workers:  # each worker compiles what it meets first
+                fits, spent = self.pace.get(label, (0, 0.0))
+                self.pace[label] = fits + result.task.n, spent + part.seconds
             self.left[result.task.condition, part.method] -= result.task.n
             self.failed += len(part.failures)
 
@@ -59,27 +63,18 @@ class Tally:
         return not any(n for (c, _), n in self.left.items() if c == condition)
 
     def eta(self) -> float | None:
-        """Seconds left: the price of what is left, at this run's own rate once it has one."""
-        rate = self._correction()
-        return (
-            None if rate is None else rate * sum(self._price(where, n) for where, n in self.left.items()) / self.workers
-        )
-
-    def _correction(self) -> float | None:
-        """Wall time × workers spent so far over what was priced for it."""
-        fits = {label: counts.total() for label, counts in self.endings.items()}
-        if not fits:
+        """Seconds left, at this run's own pace where a method has shown one; None before the first task is done."""
+        if not self.endings:
             return None
-        spent = sum(self.seconds.values())
-        return max(self.elapsed * self.workers, spent) / max(spent, 1e-9)
+        return sum(self._cost(where, n) for where, n in self.left.items()) / self.workers
 
-    def _price(self, where: tuple[int, int], n: int) -> float:
-        """Seconds of n fits: measured of this method where there is a measurement, else the estimate."""
+    def _cost(self, where: tuple[int, int], n: int) -> float:
+        """Seconds of n fits: measured, or priced where the method has only been warming up."""
         if not n:
             return 0.0
         condition, method = self.spec.conditions[where[0]], self.spec.methods[where[1]]
-        counts = self.endings.get(method.label)
-        if counts:
-            return n * self.seconds[method.label] / counts.total()
+        fits, spent = self.pace.get(method.label, (0, 0.0))
+        if fits:
+            return n * spent / fits
         once, each = seconds_per_fit(condition, method)
         return once + n * each
