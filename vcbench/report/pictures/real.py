@@ -75,8 +75,8 @@ def real(found: Findings) -> Iterator[Figure]:
                 "parameter": rows["parameter"],
                 "method": rows["method"],
                 "x": rows["estimate"],
-                "lo": rows["estimate"] - rows["se"],
-                "hi": rows["estimate"] + rows["se"],
+                "lo": (rows["estimate"] - rows["se"]).clip(lower=rows["lower"].fillna(-np.inf)),
+                "hi": (rows["estimate"] + rows["se"]).clip(upper=rows["upper"].fillna(np.inf)),
             }
         )
         frame["flag"] = ~rows["status"].isin(GOOD)
@@ -103,7 +103,7 @@ def real(found: Findings) -> Iterator[Figure]:
             f"real-{slug(condition.label)}",
             "real",
             f"{condition.label}: estimates by method",
-            f"Estimates on {condition.label}, bars ± 1 standard error."
+            f"Estimates on {condition.label}, bars ± 1 standard error but within the method's interval."
             f"{' ▲ ended without an answer of the method (see the table).' if frame['flag'].any() else ''}"
             f"{_both(found, methods)}",
             real_table(found, condition),
