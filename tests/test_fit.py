@@ -479,3 +479,20 @@ def test_methods__have_names_criteria_and_options():
         assert METHODS[name].criteria == ("reml", "ml")
     assert METHODS["em-reml"].criteria == METHODS["em-henderson"].criteria == ("reml",)
     assert METHODS["em-simplified"].criteria == ("ml",)
+
+
+@pytest.mark.parametrize(
+    ("problem", "method", "criterion"),
+    [
+        # AI stops on a face with two variances at 0; the rescue went on as if it were inside
+        (("slope-blocks", 5, 6, 0, True, True, 0, 355442043), "auto", "reml"),
+        # σ² underflows on the way to its maximum at 0
+        (("Z-wide", 4, 3, 1, False, False, 0, 20), "lbfgs", "ml"),
+    ],
+)
+def test_fit__ends_with_a_status_never_with_a_crash(problem, method, criterion):
+    fit = vc.fit(draw_problem(*problem).model, method, criterion)
+    best = vc.fit(draw_problem(*problem).model, "newton", criterion)
+    assert fit.status in (Status.AT_BOUNDARY, Status.MAX_ITER)
+    assert fit.loglik <= best.loglik + 1e-7
+    assert fit.loglik >= best.loglik - 1e-7 or fit.status is Status.MAX_ITER
