@@ -235,7 +235,7 @@ def retract(theta, delta, s, rank, ptr, effects, where):
         Omega = cone_matrix(theta, c, ptr, effects, where)
         D = cone_matrix(delta, c, ptr, effects, where) * s
         if k == 1:
-            ratio = D[0, 0] / Omega[0, 0]
+            ratio = D[0, 0] / max(Omega[0, 0], 1e-300)  # a variance may have underflowed
             if ratio < -SHRINK:
                 half = max(1.0 + 0.5 * ratio, 0.05)
                 D[0, 0] = Omega[0, 0] * half * half
