@@ -7,7 +7,7 @@ import time
 
 import numpy as np
 import pytest
-from bayes.problems import card_model, random_theta
+from bayes.problems import card_model
 from classics import dyestuff, frame, sleepstudy
 
 import vcbench as vc
@@ -123,7 +123,7 @@ def test_compiled__density_has_the_kernels_gradient(rng):
 @pytest.mark.slow
 @pytest.mark.parametrize("criterion", ["reml", "ml"])
 def test_sample__of_correlated_slopes_has_both_criteria_in_one_posterior(criterion):
-    """β integrated or kept: the same posterior of β and θ (flat β), compared with lme4-like REML estimates' region."""
+    """β integrated or kept: either posterior holds the REML estimates near its middle."""
     made = twin(sleepstudy(), criterion=criterion)
     draws = sample(made, draws=2000, seed=11)
     assert draws.attrs["status"] == "CONVERGED", draws.attrs["message"]
@@ -134,10 +134,9 @@ def test_sample__of_correlated_slopes_has_both_criteria_in_one_posterior(criteri
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["rat_weight", "three_components"])
-def test_sample__passes_its_gates_on_the_larger_cards(name, rng):
+def test_sample__passes_its_gates_on_the_larger_cards(name):
     model = card_model(name)
     draws = sample(twin(model), seed=12)
     assert draws.attrs["status"] == "CONVERGED", draws.attrs["message"]
     report = vc.bayes.check(vc.fit(model), draws)
     assert report["quantile"].between(0.01, 0.99).all()
-    assert np.isfinite(random_theta(model, rng)).all()

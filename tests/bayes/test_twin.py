@@ -33,6 +33,16 @@ def test_twin__less_its_prior_is_the_kernels_loglik_for_every_card(name, criteri
         assert abs(made.loglik(theta, beta) - expected) < 1e-8 * (1 + abs(expected))
 
 
+def test_twin__integrated_over_beta_is_its_reml_twin():
+    """∫ L(β, θ) dβ = exp ℓ_REML(θ), by the trapezoid rule, exponentially accurate for a Gaussian."""
+    model, theta = dyestuff(), np.array([1764.05, 2451.25])
+    kept = twin(model, criterion="ml")
+    beta, step = np.linspace(1527.5 - 250, 1527.5 + 250, 101, retstep=True)
+    loglik = np.array([kept.loglik(theta, [b]) for b in beta])
+    integral = loglik.max() + np.log(np.exp(loglik - loglik.max()).sum() * step)
+    assert integral == pytest.approx(twin(model).loglik(theta), abs=1e-10)
+
+
 @pytest.mark.parametrize("kind", [*KINDS, *COLUMNS])
 def test_twin__less_its_prior_is_the_dense_oracle_for_every_structure(kind):
     for seed in (3, 4):

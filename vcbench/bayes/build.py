@@ -120,8 +120,8 @@ def _coefficients(model: Model, priors: Priors, criterion: str, d: Mapping[str, 
         return []
     if priors.beta is not None:
         beta = pm.Normal("beta", priors.beta.mean, priors.beta.scale, dims="fixed")
-        gamma = d["T"] @ (beta - d["beta_ols"])
+        gamma = (d["T"] * (beta - d["beta_ols"])).sum(axis=1)
     else:
         gamma = pm.Flat("gamma", dims="fixed", initval=np.zeros(model.n_fixed))
-        pm.Deterministic("beta", d["beta_ols"] + d["T_inverse"] @ gamma, dims="fixed")
+        pm.Deterministic("beta", d["beta_ols"] + (d["T_inverse"] * gamma).sum(axis=1), dims="fixed")
     return [gamma[j] for j in range(model.n_fixed)]

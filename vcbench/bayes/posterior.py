@@ -102,11 +102,12 @@ def invert_cdf(
         gap = cdf(x) - p
         below, above = np.where(gap < 0, x, below), np.where(gap < 0, above, x)
         with np.errstate(divide="ignore", invalid="ignore"):
-            step = x - gap / pdf(x)
-        new = np.where((step > below) & (step < above), step, 0.5 * (below + above))
-        done = np.abs(new - x).max() < 1e-13 * (unit + np.abs(x).max())
-        x = new
-        if done:
+            move = -gap / pdf(x)
+        tolerance = 1e-13 * (unit + np.abs(x))
+        settled = (np.abs(move) < tolerance) | (above - below < tolerance)
+        inside = (x + move > below) & (x + move < above)
+        x = np.where(settled, x, np.where(inside, x + move, 0.5 * (below + above)))
+        if settled.all():
             break
     return x
 
