@@ -10,6 +10,7 @@ from classics import dyestuff, dyestuff2, frame, sleepstudy
 from oracle import derivatives
 from scipy import stats
 from scipy.special import logsumexp
+from strategies import draw_problem
 
 import vcbench as vc
 from vcbench.bayes import PC, Flat, HalfNormal, HalfT, quadrature
@@ -242,6 +243,32 @@ def test_quadrature__holds_from_one_degree_of_freedom_to_thousands_of_groups(rng
             theta = np.exp(2 * m.squeeze.u(m.z))
             assert m.density @ theta * m.step == pytest.approx(post.theta_mean[k], rel=1e-7)
     np.testing.assert_allclose(post.theta_mean, vc.fit(many).theta, rtol=2e-3)  # skewness is of the order 1/G
+
+
+@pytest.mark.parametrize(
+    "kind",
+    ["one-way-unbalanced", "slope-diag", "slope-only", "K", "K-centred", "K-incidence", "Z-wide", "two-Z", "nested"],
+)
+def test_quadrature__settles_for_every_structure(kind):
+    """Variances of zero, no rows outside Z, units of 1e-3 and 1e3: converged, and the marginals carry the moments."""
+    for seed in (5, 6, 21):
+        problem = draw_problem(
+            kind,
+            n_groups=4 + seed % 3,
+            per_group=3 + seed % 3,
+            n_covariates=seed % 3,
+            zero=bool(seed % 2),
+            log10_scale=(0, -3, 3)[seed % 3],
+            seed=seed,
+        )
+        post = quadrature(problem.model)
+        assert post.status is Status.CONVERGED
+        assert np.isfinite(post.mode()).all()
+        for k, name in enumerate(post.theta_names):
+            m = post.marginal(name)
+            theta = np.exp(2 * m.squeeze.u(m.z))
+            assert m.density @ theta * m.step == pytest.approx(post.theta_mean[k], rel=1e-6)
+            assert (np.diff(post.quantile(name, [0.025, 0.5, 0.975])) > 0).all()
 
 
 def test_squeeze__is_inverted_by_the_wright_omega_function():

@@ -58,6 +58,8 @@ class Ratios:
             g = (1 / inflate) @ products + r.within
             G[:, j, low[0], low[1]] = g
             G[:, j, low[1], low[0]] = g
+            if not np.isfinite(base):
+                G[:, j] = np.eye(d1)
         return logdet.ravel(), G.reshape(-1, d1, d1)
 
     def _one_matrix(self, gamma: float) -> tuple[float, np.ndarray, np.ndarray]:

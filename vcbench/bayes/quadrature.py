@@ -31,7 +31,7 @@ from vcbench.errors import MethodError, ModelError, did_you_mean
 from vcbench.model.model import Model
 from vcbench.status import Status
 
-REACH = 120.0  # log units: a posterior wider than this on the log scale is taken for improper
+REACH = 200.0  # log units: a posterior wider than this on the log scale is taken for improper
 MOST = 4096, 256  # nodes of one axis, with one ratio and with two
 
 
@@ -173,22 +173,26 @@ def _fit_box(
 ) -> tuple[list[np.ndarray], np.ndarray]:
     """The box of the density, or of density × σ_k^power; in the second case it only grows."""
     low0, high0 = [a[0] for a in (*axes, s)], [a[-1] for a in (*axes, s)]
+    top = -math.inf
     for _ in range(40):
         grid = density.on(axes, s)
         F = grid.F
         if moment is not None:
             k, power = moment
             F = F + power * ((along(axes[k], k, len(axes) + 1) if k < len(axes) else 0.0) + grid.t)
-        keep = F.max() - DEPTH < F
+        top = max(top, float(F.max()))
+        keep = top - DEPTH < F
+        if not keep.any():  # a peak narrower than the new step: back to its neighbourhood
+            keep = F.max() <= F
         new, moved = [], False
         for j, a in enumerate((*axes, s)):
             inside = np.flatnonzero(keep.any(axis=tuple(i for i in range(F.ndim) if i != j)))
             low, high = a[max(inside[0] - 1, 0)], a[min(inside[-1] + 1, len(a) - 1)]
             length = high - low
             if inside[0] == 0:
-                low -= 0.5 * length + 1
+                low -= 0.25 * length + 1
             if inside[-1] == len(a) - 1:
-                high += 0.5 * length + 1
+                high += 0.25 * length + 1
             if moment is not None:
                 low, high = min(low, low0[j]), max(high, high0[j])
             if high - low > REACH:
