@@ -204,6 +204,17 @@ def test_quadrature__reports_no_moment_where_the_prior_leaves_none():
     assert np.isfinite(post.quantile(post.theta_names[0], 0.975))
 
 
+def test_posterior__shows_itself_as_a_table():
+    text = repr(quadrature(dyestuff()))
+    for part in (
+        "Exact posterior, CONVERGED, log evidence -162.437285",
+        "median",
+        "Batch:var((Intercept))",
+        "(Intercept)",
+    ):
+        assert part in text
+
+
 def test_quadrature__says_what_it_cannot_do():
     with pytest.raises(ModelError, match=r"the effects of `Subject` are correlated \(4 parameters\)"):
         quadrature(sleepstudy())

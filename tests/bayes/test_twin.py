@@ -125,6 +125,7 @@ def test_twin__is_a_plain_model_with_parameters_by_our_names():
     assert {"Subject:cor((Intercept),Days)", "beta"} <= names
     with made.model:  # a PyMC user may go on from here
         pm.Deterministic("repeatability", made.model["Subject:var((Intercept))"] / made.model["residual:var"])
+    assert repr(made) == "Twin(Reaction ~ Days + (Days | Subject), criterion ml)"
     text = made.explain()
     for part in ("18 blocks of size 2, 1 distinct", "n = 180", "LKJ(2)", "half-t(3)", "β kept"):
         assert part in text

@@ -112,7 +112,7 @@ def invert_cdf(
     return x
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Posterior:
     """The exact posterior of a model with up to three variance parameters.
 
@@ -144,6 +144,10 @@ class Posterior:
     message: str
     marginals: Any = field(repr=False)
     modes: Any = field(repr=False)
+
+    def __repr__(self) -> str:
+        numbers = f"log evidence {self.log_evidence:.6f} (± {self.error:.0e}), {self.n_grid:,} points"
+        return f"Exact posterior, {self.status}, {numbers}\n{self.summary().to_string()}"
 
     def marginal(self, name: str) -> Any:
         """The marginal of a variance (`Marginal`) or a coefficient (`Mixture`) by name."""

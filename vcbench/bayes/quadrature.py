@@ -254,7 +254,7 @@ def _edge_mass(weight: np.ndarray, axes: Sequence[np.ndarray]) -> float:
     for j, a in enumerate(axes):
         h = a[1] - a[0]
         faces = np.take(weight, [0, -1], axis=j).sum()
-        total += float(faces) / h
+        total += float(faces) / float(h)
     return total
 
 

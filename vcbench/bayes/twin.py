@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import pymc as pm
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Twin:
     """A PyMC model of the same y, θ and (under "ml") β as `source`, ready to be sampled or extended.
 
@@ -42,6 +42,9 @@ class Twin:
     free: Mapping[Any, str] = field(repr=False)
     said: Any = field(repr=False)
     cache: dict = field(default_factory=dict, repr=False)
+
+    def __repr__(self) -> str:
+        return f"Twin({self.source.formula or self.source.name or 'from arrays'}, criterion {self.criterion})"
 
     @property
     def theta_names(self) -> tuple[str, ...]:
