@@ -89,6 +89,7 @@ SOLVERS = {
         Solver(
             "auto",
             {"ml": codes.AI, "reml": codes.AI},
+            monotone=False,  # its rescue may begin again from just inside a face
             max_iter=200,
             description="ai, then lbfgs and px-em-full where ai cannot ascend",
         ),

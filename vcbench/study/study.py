@@ -125,12 +125,14 @@ class Study:
             display.start(tally, self.spec.table.title, self.spec.table.seed)
             interrupted = True
             try:
-                with _sigterm_interrupts(), contextlib.closing(results):  # type: ignore[type-var]
+                with _interrupts() as asked, contextlib.closing(results):  # type: ignore[type-var]
                     for result in results:
                         if result is not None:
                             self._keep(held, result)
                             tally.add(result)
                         display.advance(tally, result)
+                        if asked.is_set():
+                            raise KeyboardInterrupt
                 interrupted = False
                 held.note(finished=now(), warnings=dict(tally.warnings))
             finally:
@@ -222,17 +224,23 @@ def known_studies() -> dict[str, Path]:
 
 
 @contextlib.contextmanager
-def _sigterm_interrupts() -> Iterator[None]:
-    """SIGTERM (a batch system's walltime) stops a run as Ctrl-C does."""
+def _interrupts() -> Iterator[threading.Event]:
+    """Ctrl-C and SIGTERM (a batch system's walltime) stop a run; the event is set when one was asked for.
+
+    An exception that is raised while a library's callback runs is swallowed there, so the run looks at the event too.
+    """
+    asked = threading.Event()
     if threading.current_thread() is not threading.main_thread():
-        yield
+        yield asked
         return
 
     def interrupt(*_: object) -> None:
+        asked.set()
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, interrupt)
+    before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield
+        yield asked
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
