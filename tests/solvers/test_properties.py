@@ -49,6 +49,20 @@ def test_monotone_methods__ascend_with_several_components(name, criterion, probl
     assert falls(s.trace) <= EPSILON, (s.status, s.message)
 
 
+@pytest.mark.parametrize(
+    ("problem", "criterion"),
+    [
+        (draw_problem("slope-blocks", 6, 6, 1, zero=True, seed=10), "ml"),
+        (draw_problem("slope-blocks", 5, 6, 0, offset=True, zero=True, seed=355442043), "reml"),
+    ],
+)
+def test_px_em_full__does_not_expand_a_variance_that_has_sunk_into_rounding(problem, criterion):
+    """The variance of the second block falls by a factor of 6 an iteration and was 1e-16 before 0 was tried."""
+    s = solve(build(problem.model), "px-em-full", criterion, tol=0.0, max_iter=60)
+    assert falls(s.trace) <= EPSILON
+    assert s.n_iter == 60, s.message
+
+
 @settings(max_examples=300 if NIGHT else 60)
 @given(problem=problems())
 def test_elbo__equals_the_loglikelihood_after_the_e_step(problem):

@@ -330,33 +330,32 @@ def drop_smallest(theta, wanted, rank, ptr, effects, where):
 
 
 @njit(cache=True)
-def em_candidate(theta, score, q, n_obs, rank, ptr, effects, where, n_iter, next_try):
-    """(cone, θ′): the first cone whose smallest eigenvalue falls so slowly that 0 should be tried; cone −1 if none.
+def em_candidate(theta, score, c, q, n_obs, rank, ptr, effects, where):
+    """(slow, θ′): whether cone c's smallest eigenvalue falls so slowly that 0 should be tried, and θ with it at 0.
 
     The test of MATH §3: score vᵀ(∂ℓ/∂Ω)v < 0 along the eigenvector v and 2λ|score|/q < EM_RATE.
     """
     out = theta.copy()
-    for c in range(rank.shape[0]):
-        k, rho = cone_size(c, ptr), rank[c]
-        if rho == 0 or n_iter < next_try[c]:
-            continue
-        values, vectors = eigen(cone_matrix(theta, c, ptr, effects, where))
-        v = np.ascontiguousarray(vectors[:, k - rho])
-        G = gradient_matrix(score, c, ptr, effects, where)
-        s = v @ (G @ v)
-        e = max(values[k - rho], 0.0)
-        if c == rank.shape[0] - 1 and e > RESIDUAL_SMALL:
-            continue
-        divisor = n_obs if c == rank.shape[0] - 1 else q[effects[ptr[c]]]
-        if s < 0.0 and 2.0 * e * (-s) / divisor < EM_RATE:
-            Omega = np.zeros((k, k))
-            for j in range(k - rho + 1, k):
-                Omega += values[j] * np.outer(vectors[:, j], vectors[:, j])
-            put_cone(out, c, ptr, effects, where, Omega)
-            if c == rank.shape[0] - 1:
-                out[theta.shape[0] - 1] = RESIDUAL_FLOOR
-            return c, out
-    return -1, out
+    k, rho = cone_size(c, ptr), rank[c]
+    if rho == 0:
+        return False, out
+    last = rank.shape[0] - 1
+    values, vectors = eigen(cone_matrix(theta, c, ptr, effects, where))
+    e = max(values[k - rho], 0.0)
+    if c == last and e > RESIDUAL_SMALL:
+        return False, out
+    v = np.ascontiguousarray(vectors[:, k - rho])
+    s = v @ (gradient_matrix(score, c, ptr, effects, where) @ v)
+    divisor = n_obs if c == last else q[effects[ptr[c]]]
+    if s >= 0.0 or 2.0 * e * (-s) / divisor >= EM_RATE:
+        return False, out
+    Omega = np.zeros((k, k))
+    for j in range(k - rho + 1, k):
+        Omega += values[j] * np.outer(vectors[:, j], vectors[:, j])
+    put_cone(out, c, ptr, effects, where, Omega)
+    if c == last:
+        out[theta.shape[0] - 1] = RESIDUAL_FLOOR
+    return True, out
 
 
 @njit(cache=True)

@@ -192,14 +192,20 @@ def climb(
                         check_seconds += tick() - begin
                         break
                 elif not second:
-                    c, trial = em_candidate(x, score, q, n_obs, rank, ptr, effects, where, n_iter, next_try)
-                    if c >= 0:
+                    dropped = False
+                    for c in range(n_cones + 1):
+                        if c == n_cones and dropped:
+                            break
+                        slow, trial = em_candidate(x, score, c, q, n_obs, rank, ptr, effects, where)
+                        if not slow or n_iter < next_try[c]:
+                            continue
                         # without residual noise no E-step moves: the methods go on by the score, γ at its GLS value
                         ask, gls = (SCORE, True) if c == n_cones else (own, profile)
                         new = evaluate_state(data, trial * scale, gamma, gls, reml, ask)
                         n_check += 1
                         if new[0] and new[1] >= ll - ROUNDING * (1.0 + abs(ll)):  # ℓ has not fallen
                             rank[c] -= 1
+                            dropped = True
                             x, ll, gamma, out = trial, new[1], new[2], new
                             if c == n_cones:
                                 profile, owns_beta, own = True, False, SCORE
@@ -271,7 +277,7 @@ def climb(
                 if code == BY_SCORE:
                     mom = evaluate_state(data, x * scale, gamma, profile, reml, SCORE | MOMENTS)
                 theta, new_gamma = em_step(
-                    EM if code == BY_SCORE else code, reml, x * scale, gamma, rank, ptr, effects, where, q, n_obs,
+                    EM if code == BY_SCORE else code, reml, x * scale, scale, gamma, rank, ptr, effects, where, q, n_obs,
                     fa, fb, fc, mom[8], mom[9], mom[10], mom[11], mom[15], mom[5], mom[4],
                 )  # fmt: skip
                 trial = theta / scale

@@ -7,6 +7,8 @@ Everything that MATH §3 calls an EM of the expected complete data is `em_step`:
     em: α = I.   px-em: α = δI, one δ.   px-em-component: α_k = δ_k I.   px-em-full: α_k free in the pattern of Ω_k.
 """
 
+import math
+
 import numpy as np
 from numba import njit
 
@@ -23,13 +25,15 @@ from vcbench.solvers.geometry import (
     tangent,
 )
 
+NOTHING = 1e-13  # of a variance's scale: less is lost in the rounding of the E-step
+
 
 @njit(cache=True)
-def expansion(code, theta, rank, ptr, effects, where, fa, fb, fc):
+def expansion(code, theta, scale, rank, ptr, effects, where, fa, fb, fc):
     """T (m, k): the departures Tδ of α from I that the method lets vary.
 
     On a face of an unstructured Ω every EM moves that block by Λ, Ω = ΛΛᵀ (r × ρ): plain EM cannot turn the range of a
-    singular Ω.
+    singular Ω. Directions of Ω/scale below NOTHING are not expanded: TᵀFT and Tᵀg are rounding errors there.
     """
     m = fa.shape[0]
     n_cones = rank.shape[0] - 1
@@ -48,11 +52,19 @@ def expansion(code, theta, rank, ptr, effects, where, fa, fb, fc):
     used = np.zeros(n_components, np.bool_)
     for c in range(n_cones):
         k, rho = cone_size(c, ptr), rank[c]
-        full = rho > 0 and (code == PX_FULL or rho < k)
+        if rho == 0:
+            continue
+        full = code == PX_FULL or rho < k
+        values, vectors = eigen(cone_matrix(theta / scale, c, ptr, effects, where))
+        if values[k - 1] < NOTHING:
+            continue
+        while values[k - rho] < NOTHING * max(1.0, values[k - 1]):
+            rho -= 1
         U = np.eye(k)
-        if rho < k and rho > 0:
-            _, vectors = eigen(cone_matrix(theta, c, ptr, effects, where))
+        if rho < k:
             U = vectors[:, k - rho :].copy()
+            for b in range(k):
+                U[b] /= math.sqrt(scale[where[effects[ptr[c] + b], effects[ptr[c] + b]]])
         if full:
             for i in range(k):
                 for e in range(rho):
@@ -65,10 +77,10 @@ def expansion(code, theta, rank, ptr, effects, where, fa, fb, fc):
             continue
         for j in range(m):
             if fa[j] == fb[j] and cone_of[fa[j]] == c:
-                if rho > 0 and code == PX:
+                if code == PX:
                     shared[j] = 1.0
                     any_shared = True
-                elif rho > 0 and code == PX_COMPONENT:
+                elif code == PX_COMPONENT:
                     by_component[j, fc[j]] = 1.0
                     used[fc[j]] = True
     if any_shared:
@@ -83,8 +95,9 @@ def expansion(code, theta, rank, ptr, effects, where, fa, fb, fc):
 
 @njit(cache=True)
 def em_step(
-    code, reml, theta, gamma, rank, ptr, effects, where, q, n_obs, fa, fb, fc, F, Wty, XtW, S, yty, score, score_gamma
-):
+    code, reml, theta, scale, gamma, rank, ptr, effects, where, q, n_obs, fa, fb, fc, F, Wty, XtW, S, yty, score,
+    score_gamma,
+):  # fmt: skip
     """(θ′, γ′): one M-step from the moments at (γ, θ) (ML) or at θ (REML).
 
     Written in departures from α = I and γ, whose right-hand sides are scores, so that nothing cancels as σ² falls:
@@ -100,7 +113,7 @@ def em_step(
     d = gamma.shape[0]
     p = theta.shape[0]
     sigma2 = theta[p - 1]
-    T = expansion(code, theta, rank, ptr, effects, where, fa, fb, fc)
+    T = expansion(code, theta, scale, rank, ptr, effects, where, fa, fb, fc)
     alpha = np.zeros(m)
     g = np.zeros(m)
     for j in range(m):

@@ -87,11 +87,11 @@ def switched_in(mutant: str) -> Iterator[None]:
         finally:
             kernels.pop()
 
-    def step(code: int, reml: bool, theta: np.ndarray, gamma: np.ndarray, *arguments: Any) -> tuple:
+    def step(code: int, reml: bool, theta: np.ndarray, scale: np.ndarray, gamma: np.ndarray, *more: Any) -> tuple:
         simple = all(component.n_effects == 1 for component in kernels[-1].model.components)
         if code == codes.PX and not reml and simple:
             return px_step(kernels[-1], theta, gamma, mutant)
-        return own_step(code, reml, theta, gamma, *arguments)
+        return own_step(code, reml, theta, scale, gamma, *more)
 
     from vcbench.study import fitting
 
