@@ -72,25 +72,27 @@ def test_elbo__equals_the_loglikelihood_after_the_e_step(problem):
 
 
 def reach(kernel, peak, criterion: str) -> np.ndarray:
-    """What 1e-6 is a share of: |θ| + κ·SE, κ² the largest ratio of expected to observed information.
-
-    The stop rule measures with the expected information; where ℓ is flatter than it expects, by κ², θ lies κ times
-    as far.
-    """
-    observed = theta_covariance(kernel, peak.theta, criterion, peak.rank, "observed")[0]
-    expected = theta_covariance(kernel, peak.theta, criterion, peak.rank, "expected")[0]
-    free = np.isfinite(np.diag(observed))
-    ratio = np.linalg.pinv(expected[np.ix_(free, free)], hermitian=True) @ observed[np.ix_(free, free)]
-    kappa = np.sqrt(np.abs(np.linalg.eigvals(ratio)).max())
-    se = np.sqrt(np.nan_to_num(np.diag(observed)))
-    return np.abs(peak.theta) + max(kappa, 1.0) * se + 1e-3 * peak.theta[-1]
+    """What 1e-6 is a share of: the estimate or its standard error, whichever is larger."""
+    covariance = theta_covariance(kernel, peak.theta, criterion, peak.rank, "expected")[0]
+    return np.maximum(np.abs(peak.theta), np.sqrt(np.nan_to_num(np.diag(covariance)))) + 1e-9 * kernel.layout.scale
 
 
-def settled(kind: str, seeds: range) -> tuple[dict, dict, list[str]]:
-    """(ended ok, run, complaints) of every method on well-posed problems of a kind."""
+def is_a_maximum(kernel, s, criterion: str) -> bool:
+    """Newton, from a little inside of s (variances 1 % larger), comes back to it."""
+    near = s.theta.copy()
+    for j, (a, b) in enumerate(zip(kernel.layout.pa, kernel.layout.pb, strict=True)):
+        if a == b:
+            near[j] = 1.01 * near[j] + 1e-4 * kernel.layout.scale[j]
+    back = solve(kernel, "newton", criterion, start=near)
+    return back.status.ok and abs(back.loglik - s.loglik) <= 1e-8 * (1 + abs(s.loglik))
+
+
+def settled(kind: str, seeds: range, tol: float = 1e-8) -> tuple[dict, dict, list[str], dict]:
+    """(ended ok, run, complaints, where ℓ has several maxima) of every method on well-posed problems of a kind."""
     ok: dict = collections.Counter()
     run: dict = collections.Counter()
-    complaints = []
+    complaints: list[str] = []
+    several: dict = collections.Counter()
     for seed in seeds:
         rng = np.random.default_rng(seed)
         problem = draw_problem(
@@ -104,7 +106,7 @@ def settled(kind: str, seeds: range) -> tuple[dict, dict, list[str]]:
             if kind == "K-centred" and criterion == "ml":
                 continue  # ℓ_ML is unbounded as σ² → 0: the intercept lies in the null space of K
             ends = {
-                name: solve(kernel, name, criterion, max_iter=min(SLOW, SOLVERS[name].max_iter), trace=False)
+                name: solve(kernel, name, criterion, tol=tol, max_iter=min(SLOW, SOLVERS[name].max_iter), trace=False)
                 for name, c in PAIRS
                 if c == criterion
             }
@@ -122,10 +124,14 @@ def settled(kind: str, seeds: range) -> tuple[dict, dict, list[str]]:
                     continue
                 ok[name, criterion] += 1
                 if best - s.loglik > 1e-8 * (1 + abs(best)):
+                    several[repr(problem), criterion] += 1
+                    if is_a_maximum(kernel, s, criterion):
+                        continue
                     complaints.append(f"{best - s.loglik:.2e} below the best: {label}")
-                elif np.abs((s.theta - peak.theta) / size).max() > 2e-6:  # each within 1e-6 of the maximum
+                elif np.abs((s.theta - peak.theta) / size).max() > 1e-6:
                     complaints.append(f"{np.abs((s.theta - peak.theta) / size).max():.1e} away: {label}")
-    return ok, run, complaints
+    several["problems"] += len(seeds)
+    return ok, run, complaints, several
 
 
 @pytest.fixture(scope="module")
@@ -133,22 +139,29 @@ def endings():
     """All methods on problems of every kind."""
     ok: dict = collections.Counter()
     run: dict = collections.Counter()
+    several: dict = collections.Counter()
     complaints: list[str] = []
     for k, kind in enumerate(KINDS):
-        n = (60 if NIGHT else 6) if kind in BLOCKS else (6 if NIGHT else 1)
-        for part, whole in zip(settled(kind, range(1000 * k, 1000 * k + n)), (ok, run, complaints), strict=True):
-            whole.update(part) if isinstance(whole, collections.Counter) else whole.extend(part)
-    return ok, run, complaints
+        n = (60 if NIGHT else 12) if kind in BLOCKS else (12 if NIGHT else 3)
+        part = settled(kind, range(1000 * k, 1000 * k + n))
+        ok.update(part[0])
+        run.update(part[1])
+        complaints.extend(part[2])
+        several.update(part[3])
+    return ok, run, complaints, several
 
 
 def test_methods_that_converged__agree_and_none_is_below_the_best(endings):
-    complaints = endings[2]
+    """To 1e-6 of the estimate or of its standard error; where ℓ has several maxima, each end is one of them."""
+    *_, complaints, several = endings
     assert not complaints, "\n".join(complaints)
+    drawn = several.pop("problems")
+    assert len({problem for problem, _ in several}) <= 0.02 * drawn, several
 
 
 @pytest.mark.parametrize(("name", "criterion"), PAIRS)
 def test_methods__end_at_an_optimum_in_nine_of_ten_problems(endings, name, criterion):
-    ok, run, _ = endings
+    ok, run, *_ = endings
     assert run[name, criterion] >= 50
     assert ok[name, criterion] >= 0.9 * run[name, criterion], (ok[name, criterion], run[name, criterion])
 
