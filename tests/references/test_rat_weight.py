@@ -89,6 +89,16 @@ def test_optimum__is_the_same_for_every_likelihood_method(data, best, method):
     assert (fit.n_iter > 10_000) == (method in {"em", "em-simplified", "px-em", "px-em-component", "px-em-full"})
 
 
+@pytest.mark.parametrize("method", ["auto", "newton", "fisher", "ai", "lbfgs"])
+@pytest.mark.parametrize("criterion", ["ml", "reml"])
+def test_second_order_methods__come_from_far_away_in_less_than_100_iterations(data, method, criterion):
+    """ℓ starts 100,000 below its maximum; the way leads over a face of Ω, which is left when its edge pulls no more."""
+    model = vc.load_card("rat_weight").model()
+    fit = vc.fit(model, method=method, criterion=criterion, start="unit", max_iter=100)
+    assert fit.status is vc.Status.CONVERGED, fit.message
+    assert fit.loglik == pytest.approx({"ml": -8691.350156, "reml": -8692.710225}[criterion], abs=1e-6)
+
+
 def test_likelihood_ratio__of_the_diets_is_the_printed_one(data):
     null, other = (
         vc.fit(vc.load_card(f"rat_weight:{name}").model(), criterion="ml") for name in ("males", "males_diet")

@@ -23,6 +23,7 @@ from vcbench.solvers.geometry import (
 from vcbench.solvers.run import AT_BOUNDARY, CONVERGED, MAX_ITER, NO_ASCENT, ROUNDING, SINGULAR, tick
 
 MEMORY = 10
+REFRESH = 20  # iterations after which the metric is taken anew: the expected information of a far start misleads
 
 
 def climb_lbfgs(
@@ -71,6 +72,8 @@ def climb_lbfgs(
     T: Any = None
     while True:
         begin = tick()
+        if n_iter % REFRESH == 0:
+            metric = None
         fresh = metric is None
         T = _aligned(tangent(x, rank, ptr, effects, where), None if fresh else T)
         score = at.score * scale

@@ -156,62 +156,62 @@ def climb(
         # --- stop rule and boundary ---
         if n_iter % every == 0 and (second or n_iter > 0):
             T = tangent(x, rank, ptr, effects, where)
-            close = True
+            begin = tick()
+            chk = out
+            score, info = out[5] * scale, out[7] * units
             if code == AI:
-                distance = decrement(out[5] * scale, out[7] * units, T)
-                close = distance <= 30.0 * tol or not distance < np.inf
-            if close:
-                begin = tick()
-                chk = out
+                distance = decrement(score, info, T)
+            if code != AI or distance <= 30.0 * tol or not distance < np.inf:
                 if code == AI or not second:
                     chk = evaluate_state(data, x * scale, gamma, profile, reml, SCORE | EXPECTED)
                     n_check += 1
                 score, info = chk[5] * scale, chk[6] * units
                 distance = joint_decrement(score, info, T, chk[4], chk[3], owns_beta)
-                if distance <= tol:
-                    c, direction, step = release_direction(x, score, info, rank, ptr, effects, where, tol)
-                    freed = False
-                    if c >= 0 and releases < RELEASES:
-                        for _ in range(40):
-                            trial = x + step * direction
-                            new = evaluate_state(data, trial * scale, gamma, profile, reml, own)
-                            n_check += 1
-                            if new[0] and new[1] > ll:
-                                freed = True
-                                releases += 1
-                                rank[c] += 1
-                                next_try[c] = 2 * n_iter + CHECK_EVERY
-                                x, ll, gamma, out = trial, new[1], new[2], new
-                                break
-                            step *= 0.25
-                        if freed and c == n_cones and not second:
-                            profile, owns_beta, own = not started_with_beta, started_with_beta, first_own
-                            out = evaluate_state(data, x * scale, gamma, profile, reml, own)
-                    if not freed:
-                        ending = AT_BOUNDARY if on_boundary(rank, ptr) else CONVERGED
-                        check_seconds += tick() - begin
+            # a face is left when the score away from it outweighs what is left to do on it
+            c, direction, step = release_direction(x, score, info, rank, ptr, effects, where, max(tol, distance))
+            freed = False
+            if c >= 0 and releases < RELEASES:
+                for _ in range(40):
+                    trial = x + step * direction
+                    new = evaluate_state(data, trial * scale, gamma, profile, reml, own)
+                    n_check += 1
+                    if new[0] and new[1] > ll:
+                        freed = True
+                        releases += 1
+                        rank[c] += 1
+                        next_try[c] = 2 * n_iter + CHECK_EVERY
+                        x, ll, gamma, out = trial, new[1], new[2], new
                         break
-                elif not second:
-                    dropped = False
-                    for c in range(n_cones + 1):
-                        if c == n_cones and dropped:
-                            break
-                        slow, trial = em_candidate(x, score, c, q, n_obs, rank, ptr, effects, where)
-                        if not slow or n_iter < next_try[c]:
-                            continue
-                        # without residual noise no E-step moves: the methods go on by the score, γ at its GLS value
-                        ask, gls = (SCORE, True) if c == n_cones else (own, profile)
-                        new = evaluate_state(data, trial * scale, gamma, gls, reml, ask)
-                        n_check += 1
-                        if new[0] and new[1] >= ll - ROUNDING * (1.0 + abs(ll)):  # ℓ has not fallen
-                            rank[c] -= 1
-                            dropped = True
-                            x, ll, gamma, out = trial, new[1], new[2], new
-                            if c == n_cones:
-                                profile, owns_beta, own = True, False, SCORE
-                        else:
-                            next_try[c] = 2 * n_iter
+                    step *= 0.25
+                if freed and c == n_cones and not second:
+                    profile, owns_beta, own = not started_with_beta, started_with_beta, first_own
+                    out = evaluate_state(data, x * scale, gamma, profile, reml, own)
+            if not freed and distance <= tol:
+                if c < 0 or releases < RELEASES:
+                    ending = AT_BOUNDARY if on_boundary(rank, ptr) else CONVERGED
                 check_seconds += tick() - begin
+                break
+            if not freed and not second:
+                dropped = False
+                for c in range(n_cones + 1):
+                    if c == n_cones and dropped:
+                        break
+                    slow, trial = em_candidate(x, score, c, q, n_obs, rank, ptr, effects, where)
+                    if not slow or n_iter < next_try[c]:
+                        continue
+                    # without residual noise no E-step moves: the methods go on by the score, γ at its GLS value
+                    ask, gls = (SCORE, True) if c == n_cones else (own, profile)
+                    new = evaluate_state(data, trial * scale, gamma, gls, reml, ask)
+                    n_check += 1
+                    if new[0] and new[1] >= ll - ROUNDING * (1.0 + abs(ll)):  # ℓ has not fallen
+                        rank[c] -= 1
+                        dropped = True
+                        x, ll, gamma, out = trial, new[1], new[2], new
+                        if c == n_cones:
+                            profile, owns_beta, own = True, False, SCORE
+                    else:
+                        next_try[c] = 2 * n_iter
+            check_seconds += tick() - begin
         if n_iter >= max_iter:
             break
 
@@ -277,8 +277,8 @@ def climb(
                 if code == BY_SCORE:
                     mom = evaluate_state(data, x * scale, gamma, profile, reml, SCORE | MOMENTS)
                 theta, new_gamma = em_step(
-                    EM if code == BY_SCORE else code, reml, x * scale, scale, gamma, rank, ptr, effects, where, q, n_obs,
-                    fa, fb, fc, mom[8], mom[9], mom[10], mom[11], mom[15], mom[5], mom[4],
+                    EM if code == BY_SCORE else code, reml, x * scale, scale, gamma, rank, ptr, effects, where, q,
+                    n_obs, fa, fb, fc, mom[8], mom[9], mom[10], mom[11], mom[15], mom[5], mom[4],
                 )  # fmt: skip
                 trial = theta / scale
                 if not profile:
