@@ -18,9 +18,7 @@ AHEAD = 2  # tasks waiting a worker: enough to keep it busy, few enough to stop 
 
 def run_here(spec: Spec, stem: str, tasks: list[Task]) -> Iterator[Result | None]:
     """One task after the other in this process, with one BLAS thread. Long ones come last."""
-    from threadpoolctl import threadpool_limits
-
-    with threadpool_limits(1):
+    with one_thread():
         for task in sorted(tasks, key=lambda task: is_long(spec, task)):
             yield run_task(spec, stem, task)
 
@@ -29,16 +27,17 @@ def run_on(spec: Spec, stem: str, tasks: list[Task], executor: Executor, workers
     """Tasks on an executor, as they finish; None now and then. Long ones go first, so that none is left over alone."""
     waiting = deque(sorted(tasks, key=lambda task: not is_long(spec, task)))
     running: dict[Future[Result], Task] = {}
-    while waiting or running:
-        while waiting and len(running) < AHEAD * workers:
-            task = waiting.popleft()
-            running[executor.submit(run_task, spec, stem, task)] = task
-        finished, _ = wait(running, timeout=HEARTBEAT, return_when=FIRST_COMPLETED)
-        for future in finished:
-            del running[future]
-            yield future.result()
-        if not finished:
-            yield None
+    with one_thread():  # the executor may be one of threads
+        while waiting or running:
+            while waiting and len(running) < AHEAD * workers:
+                task = waiting.popleft()
+                running[executor.submit(run_task, spec, stem, task)] = task
+            finished, _ = wait(running, timeout=HEARTBEAT, return_when=FIRST_COMPLETED)
+            for future in finished:
+                del running[future]
+                yield future.result()
+            if not finished:
+                yield None
 
 
 def run_pool(spec: Spec, stem: str, tasks: list[Task], workers: int) -> Iterator[Result | None]:
@@ -60,6 +59,16 @@ def run_pool(spec: Spec, stem: str, tasks: list[Task], workers: int) -> Iterator
                     alone -= 1
                 else:
                     alone = min(len(left), AHEAD * workers)  # exactly those that were running
+
+
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """One thread for every BLAS of this process while it lasts; scipy's is loaded first, so that it is among them."""
+    import scipy.linalg  # noqa: F401
+    from threadpoolctl import threadpool_limits
+
+    with threadpool_limits(1):
+        yield
 
 
 def is_long(spec: Spec, task: Task) -> bool:

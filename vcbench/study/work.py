@@ -77,6 +77,7 @@ class _Data:
 
 def run_task(spec: Spec, stem: str, task: Task) -> Result:
     """Draw the data of a task, fit them by each of its methods, and return rows."""
+    use_one_thread()
     condition = spec.conditions[task.condition]
     parts, warned = [], Counter[str]()
     try:
@@ -262,15 +263,25 @@ def _processor() -> str:
     return f"{name or platform.processor() or platform.machine()}, {os.cpu_count()} cores"
 
 
+@cache
+def use_one_thread() -> None:
+    """One thread for every BLAS of this process, once: two threads round differently from one.
+
+    numpy and scipy bring a BLAS each, and scipy's loads late: one that is not loaded yet cannot be told.
+    """
+    import scipy.linalg  # noqa: F401
+    from threadpoolctl import threadpool_limits
+
+    threadpool_limits(1)
+
+
 def start_worker() -> None:
     """What a worker does first: one BLAS thread, deaf to Ctrl-C (its parent hears it), and gone with its parent."""
     import signal
     from multiprocessing import parent_process
     from multiprocessing.connection import wait
 
-    from threadpoolctl import threadpool_limits
-
-    threadpool_limits(1)
+    use_one_thread()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = parent_process()
     if parent is not None:
