@@ -34,7 +34,7 @@ def fit(model: Model, method: str = "auto", criterion: str | None = None, **opti
     criterion: "ml" or "reml"; None is REML where the method has it, else the only one it has. Options of the
     solvers: max_iter,
     tol (distance to the optimum in standard errors), start ("auto", "unit" or a mapping by parameter name), kernel
-    ("auto", "dense", "grouped", "spectral"), trace.
+    ("auto", "dense", "grouped", "spectral"), trace; base, the EM map under `squarem` and `daarem`.
 
     Raises MethodError for a method, criterion or option that does not exist, ModelError for a kernel that does not
     fit. What the data did is the result's `status`.
@@ -326,11 +326,12 @@ def _fit_blocks(
     model: Model, kernel: Any, known: Method, criterion: str, Y: np.ndarray, options: Mapping[str, Any]
 ) -> FitMany:
     from vcbench.inference.batch import climb_many
-    from vcbench.solvers.registry import SOLVERS
+    from vcbench.solvers.registry import find_solver
     from vcbench.solvers.solve import TOL, ending_of
     from vcbench.solvers.start import starting_theta
 
-    solver, b, lay = SOLVERS[known.name], kernel.blocks, kernel.layout
+    solver = find_solver(known.name, criterion, options.get("base"))
+    b, lay = kernel.blocks, kernel.layout
     Y0 = Y if model.offset is None else Y - model.offset[:, None]
     yb, t, tau2, beta0 = b.reduce(Y0)
     n, d = b.n_obs, b.X.shape[2]

@@ -72,11 +72,12 @@ class Registry(Mapping[str, Method]):
 
     def _load(self) -> dict[str, Method]:
         if not self._known:
-            from vcbench.solvers.registry import SOLVERS
+            from vcbench.solvers.registry import ACCELERATIONS, SOLVERS
 
             for s in SOLVERS.values():
                 criteria = tuple(c for c in ("reml", "ml") if c in s.code)
-                self._known[s.name] = Method(s.name, "solver", criteria, s.monotone, description=s.description)
+                options = SOLVER_OPTIONS | ({"base": str} if s.name in ACCELERATIONS else {})
+                self._known[s.name] = Method(s.name, "solver", criteria, s.monotone, options, s.description)
             self._known["moments"] = Method(
                 "moments",
                 "moments",

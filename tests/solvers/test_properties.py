@@ -12,7 +12,7 @@ from strategies import GROUPED, KINDS, SEVERAL, SPECTRAL, draw_problem, is_well_
 from vcbench.inference.standard_errors import theta_covariance
 from vcbench.kernels import build
 from vcbench.solvers.elbo import elbo
-from vcbench.solvers.registry import SOLVERS
+from vcbench.solvers.registry import ACCELERATIONS, SOLVERS
 from vcbench.solvers.solve import solve
 from vcbench.status import Status
 
@@ -220,5 +220,5 @@ def test_two_executions_of_the_loop__make_the_same_iterates(name, criterion, pro
     n = min(len(dense.trace), len(compiled.trace))
     assert (
         np.abs((dense.trace[:n, :-1] - compiled.trace[:n, :-1]) / units / (1 + np.abs(compiled.trace[:n, :1]))).max()
-        < 1e-8
+        < (1e-5 if name in ACCELERATIONS else 1e-8)  # an extrapolation multiplies rounding by its length
     )

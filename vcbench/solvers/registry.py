@@ -1,7 +1,8 @@
 """The solvers: what each is called, what it is, and under which criterion it exists (MATH §3)."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from vcbench.errors import MethodError, did_you_mean
 from vcbench.solvers import codes
 
 
@@ -68,6 +69,18 @@ SOLVERS = {
             description="Henderson's equations with the fixed-point residual update σ²·yᵀPy/(n − d)",
         ),
         Solver(
+            "squarem",
+            {"ml": codes.SQUAREM + codes.EM, "reml": codes.SQUAREM + codes.BY_SCORE},
+            owns_beta=True,
+            description="squared extrapolation of an EM map, `base` (Varadhan & Roland 2008)",
+        ),
+        Solver(
+            "daarem",
+            {"ml": codes.DAAREM + codes.EM, "reml": codes.DAAREM + codes.BY_SCORE},
+            owns_beta=True,
+            description="damped Anderson acceleration of an EM map, `base` (Henderson & Varadhan 2019)",
+        ),
+        Solver(
             "newton",
             {"ml": codes.NEWTON, "reml": codes.NEWTON},
             max_iter=200,
@@ -95,3 +108,26 @@ SOLVERS = {
         ),
     )
 }
+
+
+ACCELERATIONS = {"squarem": codes.SQUAREM, "daarem": codes.DAAREM}
+BASES = tuple(s.name for s in SOLVERS.values() if min(s.code.values()) < codes.NEWTON)
+
+
+def find_solver(name: str, criterion: str, base: str | None = None) -> Solver:
+    """The solver of that name; an acceleration over the EM map `base` (default em, under REML EM-REML).
+
+    Raises MethodError for a base that is no EM map, that does not exist under the criterion, or that is given to a
+    method which has none.
+    """
+    if base is None:
+        return SOLVERS[name]
+    if name not in ACCELERATIONS:
+        raise MethodError(f"method `{name}` has no `base`; {' and '.join(ACCELERATIONS)} have.")
+    if base not in BASES:
+        raise MethodError(f"base `{base}` is no EM map. Choose from {', '.join(BASES)}.{did_you_mean(base, BASES)}")
+    solver = SOLVERS[base]
+    if criterion not in solver.code:
+        raise MethodError(f"`{name}` over `{base}` exists under {' and '.join(solver.code)} only; not `{criterion}`.")
+    code = {c: ACCELERATIONS[name] + k for c, k in solver.code.items()}
+    return replace(solver, name=name, code=code)

@@ -15,7 +15,8 @@ from numba import njit, types
 from numba.extending import overload
 
 from vcbench.kernels.block_core import AVERAGE, EXPECTED, MOMENTS, SCORE, evaluate_blocks
-from vcbench.solvers.codes import AI, BY_SCORE, EM, FISHER, NEWTON
+from vcbench.solvers.acceleration import is_inside, learn, memory_for, propose
+from vcbench.solvers.codes import AI, BY_SCORE, EM, FISHER, NEWTON, SQUAREM
 from vcbench.solvers.geometry import (
     cone_size,
     decrement,
@@ -119,6 +120,8 @@ def climb(
     rank = full_ranks(ptr)
     n_cones = rank.shape[0] - 1
     units = np.outer(scale, scale)
+    acceleration = code // SQUAREM * SQUAREM
+    code = code % SQUAREM
     second = code >= NEWTON
     every = 1 if second else CHECK_EVERY
     next_try = np.zeros(n_cones + 1, np.int64)
@@ -136,6 +139,8 @@ def climb(
         own = SCORE | EXPECTED
     elif code == AI:
         own = SCORE | AVERAGE
+    history, tuning = memory_for(p + d)
+    faces = rank.copy()  # the faces that the history was made on
     profile = not owns_beta
     started_with_beta, first_own = owns_beta, own
 
@@ -266,6 +271,7 @@ def climb(
         else:
             # on a face of Ω every EM moves by px-em-full's M-step there; with σ² = 0 by the score, γ at its GLS value
             by_score = code == BY_SCORE or rank[n_cones] == 0
+            before = gamma
             singular = False
             for c in range(n_cones):
                 if 0 < rank[c] < cone_size(c, ptr):
@@ -286,8 +292,28 @@ def climb(
             if not (trial[p - 1] > 0.0 or rank[n_cones] == 0):
                 ending = NEGATIVE
                 break
-            new = evaluate_state(data, trial * scale, gamma, profile, reml, own)
-            n_eval += 1
+            skipped = False  # whether an accelerated state took the place of M(z)
+            if acceleration > 0:
+                now, mapped = np.zeros(p + d), np.zeros(p + d)
+                unit = math.sqrt(scale[p - 1])
+                now[:p], mapped[:p] = x, trial
+                if not profile:
+                    now[p:], mapped[p:] = before / unit, gamma / unit
+                if not np.array_equal(rank, faces):
+                    faces = rank.copy()
+                    tuning[0] = 0.0
+                wanted, leap = propose(acceleration, history, tuning, now, mapped)
+                if wanted and np.isfinite(leap).all() and is_inside(leap[:p], trial, rank, ptr, effects, where):
+                    new = evaluate_state(data, leap[:p] * scale, leap[p:] * unit, profile, reml, own)
+                    n_eval += 1
+                    skipped = new[0] and new[1] >= ll - ROUNDING * (1.0 + abs(ll))
+                    if skipped:
+                        trial = leap[:p].copy()
+                if wanted:
+                    learn(tuning, skipped)
+            if not skipped:
+                new = evaluate_state(data, trial * scale, gamma, profile, reml, own)
+                n_eval += 1
             if not new[0]:
                 ending = SINGULAR
                 break

@@ -10,7 +10,7 @@ import numpy as np
 
 from vcbench.kernels.blocks import BlockKernel
 from vcbench.solvers import codes
-from vcbench.solvers.registry import SOLVERS, Solver
+from vcbench.solvers.registry import SOLVERS, Solver, find_solver
 from vcbench.solvers.start import inside, starting_theta
 from vcbench.status import Status
 
@@ -47,13 +47,14 @@ def solve(
     tol: float = TOL,
     max_iter: int | None = None,
     trace: bool = True,
+    base: str | None = None,
     compiled: bool | None = None,
 ) -> Solution:
-    """Run a solver of `registry.SOLVERS` on a kernel.
+    """Run a solver of `registry.SOLVERS` on a kernel. base: the EM map under `squarem` and `daarem`.
 
     compiled: None uses the compiled loop where the kernel is block diagonal; False runs the same loop in Python.
     """
-    solver = SOLVERS[method]
+    solver = find_solver(method, criterion, base)
     max_iter = solver.max_iter if max_iter is None else max_iter
     _warm(kernel, compiled)
     wall, cpu = time.perf_counter(), time.process_time()
