@@ -22,7 +22,7 @@ def card_model(name):
     try:
         return load_card(name).model()
     except vc.errors.CardError as error:
-        pytest.skip(str(error))
+        pytest.skip(str(error))  # a card's data are not here; the error names the file and VCBENCH_DATA
 
 
 def random_theta(model, rng):

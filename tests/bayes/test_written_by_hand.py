@@ -95,7 +95,7 @@ def test_written_by_hand__is_the_dense_oracle_for_some_rats(rng):
     try:
         data = load_card("rat_weight").data()
     except vc.errors.CardError as error:
-        pytest.skip(str(error))
+        pytest.skip(str(error))  # a card's data are not here; the error names the file and VCBENCH_DATA
     some = data[data["id"].isin(sorted(data["id"].unique())[:40])]
     some = some.drop(index=some.index[[3, 17, 18, 90]])
     model = vc.Model.from_formula("weight ~ week + week2 + (week + week2 | id)", some)

@@ -58,6 +58,7 @@ def build_model(
     import pymc as pm
 
     units = prior_scales(model)
+    # a built model has names, which its annotation does not say
     fixed = list(model.X_names) if label is str else list(range(model.n_fixed))  # type: ignore[arg-type]
     with pm.Model(coords={"fixed": fixed}) as out:
         unused = {"T", "T_inverse", "beta_ols"} if criterion == "reml" else {"logdet_xx"}

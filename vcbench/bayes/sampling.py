@@ -87,6 +87,7 @@ def sample(
     posterior = out["posterior"].to_dataset()
     posterior = posterior.rename({v: names[v] for v in posterior.data_vars if v in names})
     if "beta" in posterior:
+        # a built model has names, which its annotation does not say
         posterior = posterior.assign_coords(fixed=list(source.X_names))  # type: ignore[arg-type]
     elif source.n_fixed:
         reduced = twin.reduced if y is None else twin.reduced.bind(_response(source))

@@ -64,7 +64,7 @@ def run_pool(spec: Spec, stem: str, tasks: list[Task], workers: int) -> Iterator
 @contextlib.contextmanager
 def one_thread() -> Iterator[None]:
     """One thread for every BLAS of this process while it lasts; scipy's is loaded first, so that it is among them."""
-    import scipy.linalg  # noqa: F401
+    import scipy.linalg  # noqa: F401 - loads scipy's BLAS, so that the limit reaches it
     from threadpoolctl import threadpool_limits
 
     with threadpool_limits(1):

@@ -125,6 +125,7 @@ class Study:
             display.start(tally, self.spec.table.title, self.spec.table.seed)
             interrupted = True
             try:
+                # `results` is a generator, annotated as the iterator that callers need
                 with _interrupts() as asked, contextlib.closing(results):  # type: ignore[type-var]
                     for result in results:
                         if result is not None:

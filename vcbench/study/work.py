@@ -269,7 +269,7 @@ def use_one_thread() -> None:
 
     numpy and scipy bring a BLAS each, and scipy's loads late: one that is not loaded yet cannot be told.
     """
-    import scipy.linalg  # noqa: F401
+    import scipy.linalg  # noqa: F401 - loads scipy's BLAS, so that the limit reaches it
     from threadpoolctl import threadpool_limits
 
     threadpool_limits(1)
