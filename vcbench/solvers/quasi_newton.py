@@ -41,6 +41,11 @@ def climb_lbfgs(
     def ask(x, need=("score",)):
         return kernel.evaluate(x * scale, need, criterion)
 
+    metric_of = getattr(kernel, "stop_information", "expected")  # the expected information, or the kernel's cheaper one
+
+    def information(x):
+        return getattr(ask(x, (metric_of,)), metric_of) * np.outer(scale, scale)
+
     x = theta / scale
     at = ask(x)
     n_eval += 1
@@ -79,7 +84,7 @@ def climb_lbfgs(
         score = at.score * scale
         near = fresh or _distance(metric, T.T @ score) <= 30 * tol
         if near:
-            info = ask(x, ("expected",)).expected * np.outer(scale, scale)
+            info = information(x)
             n_check += 1
             distance = decrement(score, info, T)
             if distance <= tol:
@@ -139,7 +144,7 @@ def climb_lbfgs(
             if attempt == 0:
                 memory = []
             else:
-                metric, memory = _metric(T.T @ (ask(x, ("expected",)).expected * np.outer(scale, scale)) @ T), []
+                metric, memory = _metric(T.T @ information(x) @ T), []
         if not accepted:
             return done(NO_ASCENT)
         n_iter += 1
