@@ -34,7 +34,8 @@ def fit(model: Model, method: str = "auto", criterion: str | None = None, **opti
     criterion: "ml" or "reml"; None is REML where the method has it, else the only one it has. Options of the
     solvers: max_iter,
     tol (distance to the optimum in standard errors), start ("auto", "unit" or a mapping by parameter name), kernel
-    ("auto", "dense", "grouped", "spectral"), trace; base, the EM map under `squarem` and `daarem`.
+    ("auto", "dense", "grouped", "spectral"), trace; base, the EM map under `squarem` and `daarem`. Of
+    the moment methods: prior (minque) 0, 1, "iterated" or values by parameter name; type (anova) 1, 2 or 3.
 
     Raises MethodError for a method, criterion or option that does not exist, ModelError for a kernel that does not
     fit. What the data did is the result's `status`.
@@ -90,40 +91,57 @@ def _fit_solver(model: Model, known: Method, criterion: str, options: Mapping[st
 
 
 def _fit_moments(model: Model, known: Method, options: Mapping[str, Any]) -> Fit:
+    """Moment estimates, raw; ℓ_REML and β̂ there where V is positive definite."""
     from vcbench.kernels import build
+    from vcbench.solvers.anova import Anova
     from vcbench.solvers.geometry import full_ranks
-    from vcbench.solvers.moments import moment_covariance, moments
+    from vcbench.solvers.moments import Estimate, check_linear, minque, moment_covariance, no_prior
 
+    check_linear(model, known.name)
     kernel: Any = build(model, options.get("kernel", "auto"))
     wall, cpu = time.perf_counter(), time.process_time()
-    theta = moments(kernel)
+    extra: dict[str, Any] = {}
+    if known.name == "anova":
+        table = Anova.of(model, options.get("type", 1))
+        ss = table.sums_of_squares(model.y if model.offset is None else model.y - model.offset)
+        found = Estimate(table.estimate(ss), no_prior(kernel))
+        extra = {"type": table.type, "anova": table.table(ss)}
+    else:
+        own = {k: v for k, v in options.items() if k in ("prior", "tol", "max_iter") and v is not None}
+        found = minque(kernel, **own)
+    theta = found.theta
     at = kernel.evaluate(theta, ("loglik",), "reml")
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
-    cov = moment_covariance(kernel, theta)
+    if known.name == "anova":
+        cov = table.covariance(theta)
+    elif found.status is Status.SINGULAR_V:
+        cov = np.full((len(theta), len(theta)), np.nan)
+    else:
+        cov = moment_covariance(kernel, theta, found.prior)
     valid = math.isfinite(at.loglik)
     negative = [n for n, v in zip(model.theta_names, theta, strict=True) if v < 0 and ":cov" not in n]
     note = f"negative estimate of {', '.join(f'`{n}`' for n in negative)}, reported raw" if negative else ""
-    beta = at.beta if valid else np.full(model.n_fixed, np.nan)
-    rank = full_ranks(kernel.layout.cone_ptr) if valid else None
     return Fit(
         model,
         Facts.of(model),
         known.name,
-        "none",
+        known.criteria[0],
         theta,
-        beta,
+        at.beta if valid else np.full(model.n_fixed, np.nan),
         at.loglik if valid else math.nan,
-        Status.CONVERGED,
-        note,
-        1,
-        1,
+        found.status,
+        found.message or note,
+        found.n_iter,
+        found.n_eval,
         0,
         wall,
         cpu,
         0.0,
         kernel.name,
-        rank,
+        full_ranks(kernel.layout.cone_ptr) if valid else None,
         None,
+        None,
+        extra,
         cache={"default": cov},
     )
 
@@ -583,6 +601,11 @@ def lrt(fit0: Fit, fit1: Fit) -> LikelihoodRatio:
     if fit0.criterion != fit1.criterion or fit0.criterion == "none":
         raise ModelError(
             f"the fits have criteria `{fit0.criterion}` and `{fit1.criterion}`. Fit both by ML, or both by REML."
+        )
+    if any(METHODS[f.method].kind == "moments" for f in (fit0, fit1)):
+        raise ModelError(
+            f"a fit by `{fit0.method}` and one by `{fit1.method}`: estimates by moments maximise no likelihood. "
+            "Fit both by ML, or both by REML."
         )
     m0, m1 = fit0.model, fit1.model
     if m0 is None or m1 is None:

@@ -128,8 +128,9 @@ class Fit:
                 )
             from vcbench.inference.standard_errors import theta_covariance
             from vcbench.kernels import build
+            from vcbench.methods import METHODS
 
-            if self.method == "moments" or self.limits is not None or not self.is_estimate:
+            if METHODS[self.method].kind == "moments" or self.limits is not None or not self.is_estimate:
                 p = len(self.theta_values)
                 self.cache[key] = self.cache.get("default", np.full((p, p), np.nan))
             else:

@@ -23,6 +23,14 @@ ALIASES = {  # other programs' spellings
     "he": "moments",
     "haseman-elston": "moments",
     "minque0": "moments",
+    "mivque0": "moments",
+    "minque(0)": "moments",
+    "minque1": "minque",
+    "mivque": "minque",
+    "i-minque": "minque",
+    "aov": "anova",
+    "henderson3": "anova",
+    "sums-of-squares": "anova",
     "newton-raphson": "newton",
     "nr": "newton",
     "fisher-scoring": "fisher",
@@ -84,6 +92,20 @@ class Registry(Mapping[str, Method]):
                 ("none",),
                 options={"kernel": str, "seed": int},
                 description="method of moments (HE regression), raw estimates with sandwich SEs",
+            )
+            self._known["minque"] = Method(
+                "minque",
+                "moments",
+                ("reml",),
+                options={"prior": object, "max_iter": int, "tol": float, "kernel": str, "seed": int},
+                description="MINQUE at `prior=` 0 (moments), 1, values by name, or iterated to a fixed point; raw",
+            )
+            self._known["anova"] = Method(
+                "anova",
+                "moments",
+                ("none",),
+                options={"type": int, "kernel": str, "seed": int},
+                description="ANOVA estimators from sums of squares of `type=` 1, 2 or 3, raw, with their table",
             )
             sampler = {
                 "draws": int,

@@ -30,7 +30,7 @@ def summarise(fit: "Fit") -> str:
     groups = "".join(f" · {name}: {what}" for name, what in fit.facts.groups)
     lines.append(f"{fit.facts.n_obs} rows used ({fit.facts.n_dropped} dropped){groups}")
     lines += folded(verdict(fit))
-    lines += ["", *_variances(fit), "", *_fixed(fit), "", *folded(_notes(fit))]
+    lines += ["", *_variances(fit), "", *_fixed(fit), "", *_anova(fit), *folded(_notes(fit))]
     return "\n".join(lines).rstrip()
 
 
@@ -132,6 +132,18 @@ def _fixed(fit: "Fit") -> list[str]:
         )
     header = ["", "estimate", "SE", "95% CI" if fit.limits is None else "95% CrI", "z", "p"]
     return ["Fixed effects", *columns(header, rows, left=(0,))]
+
+
+def _anova(fit: "Fit") -> list[str]:
+    """The analysis of variance of a fit by `anova`."""
+    if "anova" not in fit.extra:
+        return []
+    rows = []
+    for row in fit.extra["anova"]:
+        ems = " + ".join(name if abs(c - 1) < 1e-9 else f"{c:.6g} {name}" for name, c in row["ems"].items())
+        rows.append([row["term"], str(row["df"]), num.significant(row["ss"], 6), num.significant(row["ms"], 6), ems])
+    title = f"Analysis of variance, type {fit.extra['type']}"
+    return [title, *columns(["term", "df", "SS", "MS", "E[MS]"], rows, left=(0, 4)), ""]
 
 
 def _notes(fit: "Fit") -> list[str]:

@@ -22,6 +22,8 @@ Json = Annotated[bool, Parameter(negative="", show_default=False, help="Print th
 Quiet = Annotated[bool, Parameter(negative="", show_default=False, help="Say nothing on stderr but errors.")]
 MaxIter = Annotated[int | None, Parameter(help="Iterations a method may use.")]
 Tol = Annotated[float | None, Parameter(help="Distance to the optimum at which a method stops, in standard errors.")]
+Prior = Annotated[str | None, Parameter(help='Of minque: the variances its weights are taken at, 0, 1 or "iterated".')]
+Type = Annotated[int | None, Parameter(help="Of anova: the type of its sums of squares, 1, 2 or 3.")]
 Start = Annotated[str | None, Parameter(help='"auto", or "unit": least squares, variances 1.')]
 
 
@@ -37,6 +39,8 @@ def fit(
     max_iter: MaxIter = None,
     tol: Tol = None,
     start: Start = None,
+    prior: Prior = None,
+    type: Type = None,
     seed: Seed = None,
     plots: Plots = None,
     json: Json = False,
@@ -50,7 +54,8 @@ def fit(
 
     asked = read_model(card, data, formula, residual)
     priors = asked.priors if _takes(method, "priors") else None
-    options = _options(max_iter=max_iter, tol=tol, start=start, seed=seed, priors=priors)
+    weights: Any = int(prior) if prior in ("0", "1") else prior
+    options = _options(max_iter=max_iter, tol=tol, start=start, prior=weights, type=type, seed=seed, priors=priors)
     result = fit_one(asked.model, method=method, criterion=criterion or _usual([method], asked.criterion), **options)
     print(result.to_json(indent=1) if json else result.summary())
     if plots is not None:

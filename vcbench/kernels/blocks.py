@@ -115,7 +115,7 @@ class Blocks:
     def reduce(self, Y: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """(y (R, B, r), t (R, w), tau2 (R,), beta0 (R, d)) of responses Y (n, R)."""
         beta0 = self.basis.ols(Y)
-        Y0 = Y - self.basis.Q @ (self.basis.Q.T @ Y)
+        Y0 = self.basis.residual(Y)
         y, rest = self.rotation.apply(Y0)
         t = self.rotation.Qw.T @ rest
         rest = rest - self.rotation.Qw @ t
@@ -243,7 +243,7 @@ def _finish(model: Model, R: np.ndarray, stacks: list, B: int, r: int, n_levels:
 def _residual_sd(basis: Basis, y: np.ndarray) -> float:
     """OLS residual SD: the unit in which variances are of order one."""
     n, d = basis.Q.shape
-    r = y - basis.Q @ (basis.Q.T @ y)
+    r = basis.residual(y)
     return float(np.sqrt((r @ r) / (n - d))) or 1.0
 
 

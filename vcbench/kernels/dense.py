@@ -63,8 +63,7 @@ class DenseKernel:
         return kernel._with(y)
 
     def _with(self, y: np.ndarray) -> "DenseKernel":
-        Q = self.basis.Q
-        return replace(self, y=y - Q @ (Q.T @ y), beta0=self.basis.ols(y))
+        return replace(self, y=self.basis.residual(y), beta0=self.basis.ols(y))
 
     def bind(self, y: np.ndarray) -> "DenseKernel":
         """The same design with another response."""

@@ -39,6 +39,17 @@ class Basis:
         """γ = T(β − β_0)."""
         return self.T @ (np.asarray(beta, float) - beta0)
 
+    def residual(self, y: np.ndarray) -> np.ndarray:
+        """My = y − QQᵀy of a response (n,) or of several (n, R).
+
+        Where X holds the constant, y less its mean is exact in floating point if its digits lead with a constant; the
+        rounding of QQᵀy is then that of the digits which vary.
+        """
+        ones = np.ones(len(self.Q))
+        if np.abs(ones - self.Q @ (self.Q.T @ ones)).max() < 1e-12:
+            y = y - y.mean(axis=0)
+        return y - self.Q @ (self.Q.T @ y)
+
     def ols(self, y: np.ndarray) -> np.ndarray:
         """β_0 = (XᵀX)⁻¹Xᵀy; y may be (n,) or (n, R)."""
         return np.linalg.solve(self.T, self.Q.T @ y)

@@ -9,7 +9,8 @@ from vcbench.study.spec import MethodEntry, Spec
 # Iterations a fit takes as a rule: second-order methods a handful, EMs hundreds to thousands.
 ITERATIONS = {
     "em": 800, "em-simplified": 800, "em-reml": 800, "em-henderson": 800, "ecme": 800, "px-em": 100,
-    "px-em-component": 80, "px-em-full": 60, "moments": 1,
+    "px-em-component": 80, "px-em-full": 60, "moments": 1, "minque": 2,
+    "anova": 1,
 }  # fmt: skip
 SECOND_ORDER = 8
 POSTERIOR = {"nuts": (15.0, 0.3), "quadrature": (1.0, 0.05)}  # once a condition and process (compiling), then each fit
