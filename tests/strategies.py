@@ -45,7 +45,11 @@ class Problem:
     @property
     def kernels(self) -> tuple[str, ...]:
         """Kernels that answer for this structure, the oracle first."""
-        special = {"grouped": self.kind in GROUPED, "spectral": self.kind in (*SPECTRAL, *ONE_WAY, "slope-only")}
+        special = {
+            "grouped": self.kind in GROUPED,
+            "spectral": self.kind in (*SPECTRAL, *ONE_WAY, "slope-only"),
+            "low_rank": sum(c.n_columns for c in self.model.components) < self.model.n_obs,
+        }
         return ("dense", *(name for name, fits in special.items() if fits))
 
     def draw_y(self, rng: np.random.Generator, n_responses: int | None = None, theta: np.ndarray | None = None):

@@ -200,9 +200,9 @@ def spectral(model: Model) -> Blocks:
 
 def _eigen(c: Component) -> tuple[np.ndarray, np.ndarray]:
     """Eigenvectors and eigenvalues of V_k, from the smaller side."""
-    if c.K_values is not None and c.Z is None:
-        assert c.K_vectors is not None
-        return c.K_vectors, c.K_values
+    if c.relation is not None and c.Z is None:
+        values, vectors = c.relation.eigen
+        return vectors, values
     (Z,) = c.factors()
     if Z.shape[1] < Z.shape[0]:
         u, s, _ = np.linalg.svd(Z, full_matrices=False)
@@ -357,14 +357,11 @@ class BlockKernel:
             return list(np.split(h, ends, axis=1))
         (c,) = self.model.components
         _, _, vectors = b.rotation.stacks[0]
-        if c.K_values is not None and c.Z is None:
+        if c.relation is not None and c.Z is None:
             return [vectors @ (b.R[:, 0, 0] * h[:, 0])]
         (Z,) = c.factors()
         w = Z.T @ (vectors @ g[:, 0, 0]) * theta[0]  # σ²Zᵀ V⁻¹r: Z lies in the span of the blocks
-        if c.K_values is not None:
-            keep = c.K_values > 0
-            w = c.K_vectors[:, keep] @ (np.sqrt(c.K_values[keep]) * w)  # type: ignore[index]
-        return [w if not c.is_grouped else w[:, None]]
+        return [c.effects_of(w[:, None])]
 
     @property
     def answers(self) -> tuple:

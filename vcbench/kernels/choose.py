@@ -7,12 +7,15 @@ import numpy as np
 from vcbench.errors import ModelError, did_you_mean
 from vcbench.kernels.blocks import BlockKernel, Blocks, shared_groups
 from vcbench.kernels.dense import DenseKernel
+from vcbench.kernels.low_rank import LowRankKernel, n_columns
 from vcbench.model.model import Model
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from vcbench.kernels.protocol import Kernel
 
-KERNELS = ("dense", "grouped", "spectral")
+KERNELS = ("dense", "grouped", "low_rank", "spectral")
 CONFOUNDED = 1e-10  # reciprocal condition of the scaled Gram matrix tr(V_i V_j) below which parameters are confounded
 
 
@@ -31,6 +34,9 @@ def choose(model: Model) -> tuple[str, str]:
             "spectral",
             "one variance multiplies one known matrix: an eigendecomposition, done once, makes V diagonal",
         )
+    q = n_columns(model)
+    if q < model.n_obs:
+        return "low_rank", f"several terms with q = {q} columns together: V is factorised in the space that they span"
     return "dense", "several grouping factors or matrices: V is factorised as a whole, O(n³) an iteration"
 
 
@@ -48,17 +54,21 @@ def build(model: Model, kernel: str = "auto") -> "Kernel":
         )
     built: Kernel | None = model.design.kernels.get(kernel)
     if built is None:
-        built = DenseKernel.build(model) if kernel == "dense" else BlockKernel.build(model, kernel)
+        built = _builder(kernel)(model, kernel)
         _check_identified(built)
         model.design.kernels[kernel] = built
         return built
     return built if built.model.y is model.y else built.bind(model.y)
 
 
+def _builder(kernel: str) -> "Callable[[Model, str], Kernel]":
+    return {"dense": DenseKernel, "low_rank": LowRankKernel}.get(kernel, BlockKernel).build
+
+
 def reduce(model: Model) -> Blocks:
     """The reduced form of a grouped or spectral model; ModelError if it has none."""
     name = choose(model)[0]
-    if name == "dense":
+    if name not in ("grouped", "spectral"):
         raise ModelError("this model has no block-diagonal reduced form: it has several grouping factors or matrices.")
     kernel = build(model, name)
     assert isinstance(kernel, BlockKernel)
@@ -111,6 +121,9 @@ def explain(model: Model) -> str:
         lines.append(f"one iteration: O(levels · r² (r + d)) ≈ {B * r * r * (r + d):,} multiplications, whatever n is.")
     elif name == "spectral":
         lines.append(f"one iteration: O(n d²) ≈ {n * (d + 2) ** 2:,} multiplications after one eigendecomposition.")
+    elif name == "low_rank":
+        q = n_columns(model)
+        lines.append(f"one iteration: O(q³) ≈ {2 * q**3:,} multiplications, whatever n is, after one QR of Z.")
     else:
         lines.append(f"one iteration: O(n³) ≈ {n**3:,} multiplications.")
     return "\n".join(lines)

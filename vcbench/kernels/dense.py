@@ -151,10 +151,7 @@ class DenseKernel:
         out = []
         for k, (c, Omega) in enumerate(zip(self.model.components, self.model.Omegas(theta), strict=True)):
             h = np.column_stack([self.factors[a].T @ g for a in np.flatnonzero(self.component == k)]) @ Omega
-            if c.K_values is not None:
-                keep = c.K_values > 0
-                h = c.K_vectors[:, keep] @ (np.sqrt(c.K_values[keep])[:, None] * h)  # type: ignore[index]
-            out.append(h if c.is_grouped or not c.is_plain else h[:, 0])
+            out.append(c.effects_of(h))
         return out
 
     def _moments(self, theta: np.ndarray, r: np.ndarray, A_factor, reml: bool) -> Moments:

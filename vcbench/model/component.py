@@ -2,17 +2,15 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
+from scipy.sparse import csr_matrix, issparse
 
 from vcbench.errors import DataError, ModelError
 from vcbench.model.covariance import Block, Covariance, pairs, parameter_names, scalar, un
-
-ASYMMETRY = 1e-6  # of max|K|: more than this is no relationship matrix
-NEGATIVE = 1e-4  # of λ_max: an eigenvalue below −NEGATIVE·λ_max is an error, a smaller negative one is clipped
-ROUNDING = 1e-10  # of λ_max: an eigenvalue below is 0 up to the rounding of K itself
-ROUNDING = 1e-12  # of λ_max: a negative eigenvalue above −ROUNDING·λ_max is a 0, not one that was clipped
-RANK = 1e-6  # of λ_max: eigenvalues above count towards the rank (the EM divisor q)
+from vcbench.model.pedigree import as_label
+from vcbench.model.relationship import Known, Relationship
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -26,55 +24,85 @@ class Component:
     | `Z` (n, q) | u ~ N(0, σ² I_q), V_k = σ² Z Zᵀ; with `cov=diag()` or `un()` Ω is (q, q) over the columns |
     | `K` (n, n) | a known relationship matrix: V_k = σ² K |
     | `Z` (n, m) and `K` (m, m) | V_k = σ² Z K Zᵀ, Z an incidence matrix |
+    | `precision` (m, m) in the place of `K` | the same with K = precision⁻¹, a scipy.sparse matrix that kernel `sparse`
+    never inverts; Z may be sparse too |
+    | `Z` (n, r), `group` and `K` or `precision` with `labels` | levels that are related: u ~ N(0, Ω ⊗ K), the group's
+    labels found among `labels`; `cov=vc.covariance.pedigree(P)` or `known(K)` says the same |
 
     `q` overrides the EM divisor (MATH: columns of Z, levels of a group, rank of K). `columns` names the effects.
     Raises ModelError or DataError naming the component for shapes that disagree, values that are not finite, a level or
     column without observations, and a K that is not symmetric positive semi-definite.
     """
 
-    Z: np.ndarray | None = None
+    Z: Any = None
     name: str = ""
-    cov: Covariance | None = None
+    cov: Covariance | Known | None = None
     group: object = None
     K: np.ndarray | None = None
     columns: Sequence[str] | None = None
     q: int | None = None
+    precision: Any = None
+    labels: Sequence[object] | None = None
     codes: np.ndarray | None = field(init=False, default=None)
     levels: tuple[str, ...] = field(init=False, default=())
     effects: tuple[str, ...] = field(init=False, default=())
     partition: tuple[Block, ...] = field(init=False, default=())
-    K_values: np.ndarray | None = field(init=False, default=None)
-    K_vectors: np.ndarray | None = field(init=False, default=None)
-    n_clipped: int = field(init=False, default=0)
+    relation: Relationship | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
         put = lambda key, value: object.__setattr__(self, key, value)  # noqa: E731 - frozen: set once, here
         if not self.name:
             raise ModelError("a component has no name. Pass `name=`.")
-        if self.Z is None and self.K is None:
+        self._take_relation(put)
+        if self.Z is None and self.relation is None:
             raise ModelError(f"component `{self.name}` has neither Z nor K. Give one of them.")
         if self.Z is not None:
-            Z = np.asarray(self.Z.toarray() if hasattr(self.Z, "toarray") else self.Z, float)
-            Z = np.ascontiguousarray(Z[:, None] if Z.ndim == 1 else Z)
-            if Z.ndim != 2 or Z.size == 0:
-                raise ModelError(f"`Z` of component `{self.name}` has shape {Z.shape}; it must be (n, q).")
-            if not np.isfinite(Z).all():
-                bad = np.argwhere(~np.isfinite(Z))[0]
-                raise DataError(f"`Z` of component `{self.name}` is {Z[tuple(bad)]} in row {bad[0]}, column {bad[1]}.")
-            put("Z", Z)
+            self._take_Z(put)
         if self.group is not None:
             self._take_groups(put)
-        elif self.K is not None:
-            self._take_relationship(put)
+        elif self.relation is not None:
+            self._take_incidence(put)
         else:
             self._take_columns(put)
         if self.q is not None and self.q < 1:
             raise ModelError(f"`q` of component `{self.name}` is {self.q}; it must be at least 1.")
 
+    def _take_relation(self, put) -> None:
+        given = [what for what in ("K", "precision") if getattr(self, what) is not None]
+        if isinstance(self.cov, Known):
+            given.append(f"cov={self.cov.kind}(…)")
+        if len(given) > 1:
+            raise ModelError(f"component `{self.name}` has both {given[0]} and {given[1]}. Give one of them.")
+        if self.K is not None:
+            put("relation", Relationship.of_matrix(self.K, self.name, self.labels))
+            put("K", self.relation.K)  # type: ignore[union-attr]
+        elif self.precision is not None:
+            put("relation", Relationship.of_precision(self.precision, self.name, self.labels))
+        elif isinstance(self.cov, Known):
+            put("relation", self.cov.relationship(self.name))
+            put("cov", self.cov.within)
+
+    def _take_Z(self, put) -> None:
+        if issparse(self.Z) and self.relation is not None and self.group is None:
+            Z = csr_matrix(self.Z, dtype=float)
+            finite = np.isfinite(Z.data).all()
+        else:
+            Z = np.asarray(self.Z.toarray() if issparse(self.Z) else self.Z, float)
+            Z = np.ascontiguousarray(Z[:, None] if Z.ndim == 1 else Z)
+            finite = np.isfinite(Z).all()
+        if Z.ndim != 2 or 0 in Z.shape:
+            raise ModelError(f"`Z` of component `{self.name}` has shape {Z.shape}; it must be (n, q).")
+        if not finite:
+            bad = np.argwhere(~np.isfinite(Z.toarray() if issparse(Z) else Z))[0]
+            raise DataError(f"`Z` of component `{self.name}` is {Z[tuple(bad)]} in row {bad[0]}, column {bad[1]}.")
+        put("Z", Z)
+
     def _take_groups(self, put) -> None:
-        if self.Z is None or self.K is not None:
-            raise ModelError(f"component `{self.name}`: `group` goes with `Z` (n, r), and not with `K`.")
+        if self.Z is None:
+            raise ModelError(f"component `{self.name}`: `group` goes with `Z` (n, r).")
         codes, levels = factorize(self.group, self.name)
+        if self.relation is not None:
+            codes, levels = self.relation.positions([as_label(v) for v in levels])[codes], self.relation.labels
         if len(codes) != len(self.Z):
             raise ModelError(
                 f"component `{self.name}`: `group` has {len(codes)} values but `Z` has {len(self.Z)} rows."
@@ -110,40 +138,19 @@ class Component:
             put("effects", self._names(q, [f"z{a + 1}" for a in range(q)]))
             put("partition", self.cov.sized(q))  # type: ignore[union-attr]
 
-    def _take_relationship(self, put) -> None:
-        K = np.asarray(self.K, float)
-        if K.ndim != 2 or K.shape[0] != K.shape[1]:
-            raise ModelError(f"`K` of component `{self.name}` has shape {K.shape}; it must be square.")
-        if self.Z is not None and self.Z.shape[1] != len(K):
-            raise ModelError(f"component `{self.name}`: Z has {self.Z.shape[1]} columns but K is {K.shape}.")
+    def _take_incidence(self, put) -> None:
+        assert self.relation is not None
+        if self.Z is not None and self.Z.shape[1] != self.relation.m:
+            size = (self.relation.m, self.relation.m)
+            what = "K" if self.K is not None else "the relationship matrix"
+            raise ModelError(f"component `{self.name}`: Z has {self.Z.shape[1]} columns but {what} is {size}.")
         if self.cov is not None and self.cov.kind != "scalar":
             raise ModelError(
-                f"component `{self.name}`: a known K takes one variance (`scalar()`), not `{self.cov.kind}`."
+                f"component `{self.name}`: a known K takes one variance (`scalar()`), not `{self.cov.kind}`. "
+                "Pass `group=` and its `labels=` for several effects a level."
             )
-        if not np.isfinite(K).all():
-            bad = np.argwhere(~np.isfinite(K))[0]
-            raise DataError(f"`K` of component `{self.name}` is {K[tuple(bad)]} at [{bad[0]}, {bad[1]}].")
-        asymmetry, size = float(np.abs(K - K.T).max()), float(np.abs(K).max())
-        if asymmetry > ASYMMETRY * size:
-            i, j = np.unravel_index(np.abs(K - K.T).argmax(), K.shape)
-            raise ModelError(
-                f"`K` of component `{self.name}` is not symmetric: K[{i}, {j}] = {K[i, j]:g} but K[{j}, {i}] = "
-                f"{K[j, i]:g}. "
-                "Pass (K + K.T) / 2 if that is what you mean."
-            )
-        K = (K + K.T) / 2
-        values, vectors = np.linalg.eigh(K)
-        if values[-1] <= 0 or values[0] < -NEGATIVE * values[-1]:
-            raise ModelError(
-                f"`K` of component `{self.name}` is not positive semi-definite: its eigenvalues run from "
-                f"{values[0]:.6g} to "
-                f"{values[-1]:.6g}. A relationship matrix has none below 0; check how it was made."
-            )
-        put("n_clipped", int((values < -ROUNDING * values[-1]).sum()))
-        put("K", K)
-        put("K_values", np.where(values > ROUNDING * values[-1], values, 0.0))
-        put("K_vectors", vectors)
         put("cov", scalar())
+        put("levels", self.relation.labels)
         put("effects", (self.name,))
         put("partition", ((0,),))
 
@@ -156,18 +163,20 @@ class Component:
 
     @property
     def is_grouped(self) -> bool:
-        """True for rows A_i of levels of a grouping factor."""
-        return self.codes is not None
+        """True for rows A_i of levels of a grouping factor, independent between levels."""
+        return self.codes is not None and self.relation is None
 
     @property
     def is_plain(self) -> bool:
         """True where Ω is one variance that multiplies Z Zᵀ or K."""
-        return not self.is_grouped and (self.K is not None or self.cov is None or self.cov.kind == "scalar")
+        if self.relation is not None:
+            return self.codes is None or self.effects == ("(Intercept)",)
+        return not self.is_grouped and (self.cov is None or self.cov.kind == "scalar")
 
     @property
     def n_obs(self) -> int:
         """Rows of the data that this component covers."""
-        return len(self.Z) if self.Z is not None else len(self.K)  # type: ignore[arg-type]
+        return self.Z.shape[0] if self.Z is not None else self.relation.m  # type: ignore[union-attr]
 
     @property
     def n_effects(self) -> int:
@@ -181,9 +190,34 @@ class Component:
             return self.q
         if self.is_grouped:
             return len(self.levels)
-        if self.K_values is not None:
-            return int((self.K_values > RANK * self.K_values[-1]).sum())
-        return self.Z.shape[1] if self.is_plain else 1  # type: ignore[union-attr]
+        if self.relation is not None:
+            return self.relation.rank
+        return self.Z.shape[1] if self.is_plain else 1
+
+    @property
+    def n_columns(self) -> int:
+        """Columns of all `factors` together."""
+        if self.is_grouped:
+            return len(self.levels) * self.n_effects
+        if self.relation is not None:
+            m = self.relation.m if self.relation.is_definite else int((self.relation.eigen[0] > 0).sum())
+            return m * self.n_effects
+        return self.Z.shape[1]
+
+    @property
+    def K_values(self) -> np.ndarray | None:
+        """Eigenvalues of K ascending, what is 0 up to rounding (or slightly below) at 0; None without K."""
+        return None if self.relation is None else self.relation.eigen[0]
+
+    @property
+    def K_vectors(self) -> np.ndarray | None:
+        """Eigenvectors of K, None without K."""
+        return None if self.relation is None else self.relation.eigen[1]
+
+    @property
+    def n_clipped(self) -> int:
+        """Eigenvalues of K slightly below 0 that count as 0."""
+        return 0 if self.relation is None else self.relation.n_clipped
 
     @property
     def index(self) -> list[tuple[int, int]]:
@@ -195,22 +229,36 @@ class Component:
         """Names of the parameters of Ω, natural units."""
         return parameter_names(self.name, self.effects, self.partition, self.is_plain)
 
+    def incidence(self, a: int = 0) -> csr_matrix:
+        """Z^(a) (n, N), sparse, before any factor of K: V_k = Σ_ab Ω_ab Z^(a) K Z^(b)ᵀ. Rows keep their structure for
+        all effects a of a group (a 0 is stored)."""
+        if self.codes is not None:
+            n, m = len(self.codes), len(self.levels)
+            return csr_matrix((self.Z[:, a].copy(), self.codes, np.arange(n + 1)), shape=(n, m))
+        if self.Z is None:
+            return csr_matrix((np.ones(self.n_obs), np.arange(self.n_obs), np.arange(self.n_obs + 1)))
+        if self.relation is not None or self.is_plain:
+            return csr_matrix(self.Z)
+        return csr_matrix((self.Z[:, a].copy(), np.zeros(len(self.Z), int), np.arange(len(self.Z) + 1)))
+
     def factors(self) -> list[np.ndarray]:
         """Z^(a) (n, N) for each effect a: V_k = Σ_ab Ω_ab Z^(a) Z^(b)ᵀ. Dense; what the oracle computes with."""
+        if self.relation is not None:
+            L = self.relation.root
+            if self.codes is not None:
+                return [L[self.codes] * self.Z[:, [a]] for a in range(self.n_effects)]
+            return [L if self.Z is None else self.Z @ L]
         if self.is_grouped:
             assert self.codes is not None
-            assert self.Z is not None
             incidence = np.zeros((len(self.codes), len(self.levels)))
             incidence[np.arange(len(self.codes)), self.codes] = 1.0
             return [incidence * self.Z[:, [a]] for a in range(self.n_effects)]
-        if self.K is not None:
-            assert self.K_values is not None
-            assert self.K_vectors is not None
-            keep = self.K_values > 0
-            L = self.K_vectors[:, keep] * np.sqrt(self.K_values[keep])
-            return [L if self.Z is None else self.Z @ L]
-        assert self.Z is not None
         return [self.Z] if self.is_plain else [self.Z[:, [a]] for a in range(self.n_effects)]
+
+    def effects_of(self, w: np.ndarray) -> np.ndarray:
+        """û from the effects w (N, r) of `factors`: (levels, r), or (q,) for Z and (m,) for K."""
+        u = w if self.relation is None else self.relation.root @ w
+        return u[:, 0] if self.is_plain else u
 
 
 def factorize(labels, name: str) -> tuple[np.ndarray, tuple[str, ...]]:
