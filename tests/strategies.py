@@ -23,7 +23,8 @@ ONE_WAY = ("one-way", "one-way-unbalanced")
 SLOPES = ("slope-un", "slope-diag", "slope-blocks", "slope-only", "slope-two-terms")
 GROUPED = ONE_WAY + SLOPES
 SPECTRAL = ("K", "K-centred", "K-incidence", "Z-wide", "Z-narrow")
-SEVERAL = ("two-Z", "crossed", "nested", "group-and-K")
+CROSSED = ("crossed", "nested", "crossed-slopes", "crossed-shared")
+SEVERAL = ("two-Z", *CROSSED, "group-and-K")
 KINDS = GROUPED + SPECTRAL + SEVERAL
 COLUMNS = ("columns-diag", "columns-un")  # Ω over the columns of Z: one draw of b. For kernels; no solver likes them
 
@@ -49,6 +50,7 @@ class Problem:
             "grouped": self.kind in GROUPED,
             "spectral": self.kind in (*SPECTRAL, *ONE_WAY, "slope-only"),
             "low_rank": sum(c.n_columns for c in self.model.components) < self.model.n_obs,
+            "crossed": self.kind in CROSSED,
         }
         return ("dense", *(name for name, fits in special.items() if fits))
 
@@ -167,6 +169,19 @@ def _components(kind: str, n_groups: int, per_group: int, rng: np.random.Generat
         case "nested":
             inner = np.array([f"{c}:{i % 2}" for i, c in enumerate(codes)])
             return [vc.Component(one, name="g:s", group=inner), vc.Component(one, name="g", group=labels)], n
+        case "crossed-slopes":  # Ω (2, 2) within both factors
+            other = np.array([f"h{c}" for c in rng.permutation(np.arange(n) % per_group)])
+            return [
+                vc.Component(np.column_stack([one, x]), name="g", group=labels),
+                vc.Component(np.column_stack([one, w]), name="h", group=other, cov=cov.diag()),
+            ], n
+        case "crossed-shared":  # two terms of one factor, with a term of another between them
+            other = np.array([f"h{c}" for c in rng.permutation(np.arange(n) % per_group)])
+            return [
+                vc.Component(one, name="g", group=labels),
+                vc.Component(one, name="h", group=other),
+                vc.Component(x, name="g.1", group=labels, columns=["x"]),
+            ], n
         case "group-and-K":
             W = rng.normal(size=(n, n // 3))
             return [

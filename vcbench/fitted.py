@@ -138,7 +138,7 @@ class Fit:
                 kernel = build(self.model, self.kernel)
                 rank = self.rank
                 assert rank is not None
-                cov, used = theta_covariance(kernel, self.theta_values, criterion, rank, cov_type or "observed")
+                cov, used = theta_covariance(kernel, self.theta_values, criterion, rank, cov_type)
                 self.cache[key] = cov
                 self.cache[f"{key}:used"] = used
         return self.cache[key]

@@ -68,6 +68,8 @@ def test_bind__repeats_no_design_work(kind):
             elif name == "low_rank":
                 assert other.R is k.R
                 assert other.U is k.U
+            elif name == "crossed":
+                assert other.design is k.design
             else:
                 assert other.blocks.R is k.blocks.R
                 assert other.blocks.X is k.blocks.X

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from strategies import GROUPED, SEVERAL, SPECTRAL, draw_problem
+from strategies import CROSSED, GROUPED, SEVERAL, SPECTRAL, draw_problem
 
 import vcbench as vc
 from vcbench import kernels
@@ -14,6 +14,7 @@ def test_choose__takes_the_kernel_of_the_structure(kind):
     model = draw_problem(kind, seed=2).model
     few = sum(c.n_columns for c in model.components) < model.n_obs
     want = "grouped" if kind in GROUPED else "spectral" if kind in SPECTRAL else "low_rank" if few else "dense"
+    want = "crossed" if kind in CROSSED else want
     name, reason = kernels.choose(model)
     assert name == want == kernels.build(model).name
     text = model.explain()
@@ -33,7 +34,9 @@ def test_choose__no_random_component_is_least_squares(rng):
 
 
 def test_build__unknown_kernel_is_named_with_the_choices():
-    with pytest.raises(ModelError, match=r"unknown kernel `group`\. .*auto, dense, grouped, .*spectral.* `grouped`\?"):
+    with pytest.raises(
+        ModelError, match=r"unknown kernel `group`\. .*auto, crossed, dense, grouped, .*spectral.* `grouped`\?"
+    ):
         kernels.build(draw_problem("one-way", seed=1).model, "group")
 
 

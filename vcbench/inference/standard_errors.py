@@ -18,20 +18,24 @@ COV_TYPES = ("observed", "expected", "average")
 
 
 def theta_covariance(
-    kernel: Any, theta: np.ndarray, criterion: str, rank: np.ndarray, cov_type: str = "observed"
+    kernel: Any, theta: np.ndarray, criterion: str, rank: np.ndarray, cov_type: str | None = None
 ) -> tuple[np.ndarray, str]:
     """(Cov (p, p), the information that was used); rows and columns of parameters on the boundary are NaN.
 
-    Observed information that is not positive definite (it need not be away from a maximum) gives way to the expected.
+    cov_type None: observed, or what the kernel's `standard_information` says where that would be dear. Observed
+    information that is not positive definite (it need not be away from a maximum) gives way to the expected.
     """
+    if cov_type is None:
+        cov_type = getattr(kernel, "standard_information", "observed")
     if cov_type not in COV_TYPES:
         raise MethodError(f"unknown cov_type `{cov_type}`. Choose from {', '.join(COV_TYPES)}.")
-    need = ("score", "observed") if cov_type == "observed" else ("score", cov_type, "expected")
-    at = kernel.evaluate(theta, need, criterion)
     lay = kernel.layout
     units = np.outer(lay.scale, lay.scale)
     where = positions(lay.pa, lay.pb, len(lay.q))
+    at = kernel.evaluate(theta, ("score", cov_type), criterion)
     for name in dict.fromkeys((cov_type, "expected")):
+        if getattr(at, name) is None:
+            at = kernel.evaluate(theta, ("score", name), criterion)
         ok, cov = free_covariance(
             theta / lay.scale,
             at.score * lay.scale,

@@ -6,6 +6,7 @@ import numpy as np
 
 from vcbench.errors import ModelError, did_you_mean
 from vcbench.kernels.blocks import BlockKernel, Blocks, shared_groups
+from vcbench.kernels.crossed import CrossedKernel
 from vcbench.kernels.dense import DenseKernel
 from vcbench.kernels.low_rank import LowRankKernel, n_columns
 from vcbench.model.model import Model
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
     from vcbench.kernels.protocol import Kernel
 
-KERNELS = ("dense", "grouped", "low_rank", "spectral")
+KERNELS = ("crossed", "dense", "grouped", "low_rank", "spectral")
 CONFOUNDED = 1e-10  # reciprocal condition of the scaled Gram matrix tr(V_i V_j) below which parameters are confounded
 
 
@@ -33,6 +34,11 @@ def choose(model: Model) -> tuple[str, str]:
         return (
             "spectral",
             "one variance multiplies one known matrix: an eigendecomposition, done once, makes V diagonal",
+        )
+    if all(c.is_grouped for c in model.components):
+        return (
+            "crossed",
+            "several grouping factors: the largest is eliminated level by level, the others are factorised as a whole",
         )
     q = n_columns(model)
     if q < model.n_obs:
@@ -62,7 +68,7 @@ def build(model: Model, kernel: str = "auto") -> "Kernel":
 
 
 def _builder(kernel: str) -> "Callable[[Model, str], Kernel]":
-    return {"dense": DenseKernel, "low_rank": LowRankKernel}.get(kernel, BlockKernel).build
+    return {"crossed": CrossedKernel, "dense": DenseKernel, "low_rank": LowRankKernel}.get(kernel, BlockKernel).build
 
 
 def reduce(model: Model) -> Blocks:
@@ -121,6 +127,8 @@ def explain(model: Model) -> str:
         lines.append(f"one iteration: O(levels · r² (r + d)) ≈ {B * r * r * (r + d):,} multiplications, whatever n is.")
     elif name == "spectral":
         lines.append(f"one iteration: O(n d²) ≈ {n * (d + 2) ** 2:,} multiplications after one eigendecomposition.")
+    elif name == "crossed":
+        lines += build(model, name).design.explain([c.name for c in model.components for _ in c.effects])  # type: ignore[attr-defined]
     elif name == "low_rank":
         q = n_columns(model)
         lines.append(f"one iteration: O(q³) ≈ {2 * q**3:,} multiplications, whatever n is, after one QR of Z.")
