@@ -21,22 +21,24 @@ from vcbench.kernels.protocol import Basis, Evaluation, Moments
 from vcbench.model.model import Model
 
 FEW = 200  # effects up to which the stop rule asks for the exact expected information
+LIGHT = 1e6  # multiplications of a log-likelihood up to which calls cost more than numbers
 DEAR = 2e9  # multiplications from which standard errors are by average information unless another is asked for
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CrossedKernel:
-    """The kernel of several grouping factors. Zy (q,) is Zᵀy, y less offset and OLS fit; yty its sum of squares."""
+    """The kernel of several grouping factors. C (q, d + 1) is Zᵀ[X y], y less offset and OLS fit; yty its square."""
 
     name: str
     model: Model
     layout: Layout
     basis: Basis
     design: CrossedDesign
-    Zy: np.ndarray = field(repr=False)
+    C: np.ndarray = field(repr=False)
     yty: float
     beta0: np.ndarray = field(repr=False)
     sd: float
+    kept: list[tuple] = field(repr=False, default_factory=list)  # (θ, state, H, U) of the last log-likelihood
 
     @classmethod
     def build(cls, model: Model, name: str = "crossed") -> "CrossedKernel":
@@ -48,7 +50,7 @@ class CrossedKernel:
         design = CrossedDesign.of(model, basis.Q)
         size = [np.einsum("ia,ia->a", c.Z, c.Z) / model.n_obs for c in model.components]
         layout = Layout.of(model, size, 1.0)
-        empty = cls(name, model, layout, basis, design, np.zeros(design.q), 0.0, np.zeros(model.n_fixed), 1.0)
+        empty = cls(name, model, layout, basis, design, np.zeros((0, 0)), 0.0, np.zeros(model.n_fixed), 1.0)
         return empty._with(model)
 
     def _with(self, model: Model) -> "CrossedKernel":
@@ -56,13 +58,18 @@ class CrossedKernel:
         sd = _residual_sd(self.basis, y)
         beta0 = self.basis.ols(y)
         y = y - self.basis.Q @ (self.basis.Q.T @ y)
-        Zy = self.design.reduce(y[:, None])[:, 0]
+        C = np.column_stack([self.design.ZX, self.design.reduce(y[:, None])])
         layout = self.layout.with_scale(sd / self.sd)
-        return replace(self, model=model, layout=layout, Zy=Zy, yty=float(y @ y), beta0=beta0, sd=sd)
+        return replace(self, model=model, layout=layout, C=C, yty=float(y @ y), beta0=beta0, sd=sd, kept=[])
 
     def bind(self, y: np.ndarray) -> "CrossedKernel":
         """The same design with another response."""
         return self._with(self.model.replace(y=y))
+
+    @property
+    def resumes(self) -> bool:
+        """Whether to ask for a log-likelihood first: what is asked next at its θ goes on from its factor."""
+        return self.design.work > LIGHT
 
     @property
     def stop_information(self) -> str:
@@ -92,12 +99,13 @@ class CrossedKernel:
         if given:  # there is nothing left to integrate: ℓ_ML(β, θ)
             criterion = "ml"
         reml = criterion == "reml"
-        state = self._state(theta)
         failed = Evaluation(theta, criterion, -np.inf, np.zeros(d), self.beta0)
+        C = self.C
+        state, H, U = self._solved(theta)
         if state is None:
             return failed
-        C = np.column_stack([D.ZX, self.Zy])
-        H, U = state.solve(C)
+        if not set(need) - {"loglik"}:
+            self.kept.append((theta.tobytes(), state, H, U))
         inner = -C.T @ U  # [X y]ᵀV⁻¹[X y] σ², less [X y]ᵀ[X y]
         inner = (np.diag(np.append(np.ones(d), self.yty)) + (inner + inner.T) / 2) / sigma2
         A, Ay = inner[:d, :d], inner[:d, d]
@@ -147,7 +155,7 @@ class CrossedKernel:
         if state is None:
             raise ModelError(f"V is not positive definite at θ = {np.asarray(theta)}: there are no BLUPs there.")
         gamma = self.basis.gamma(beta, self.beta0)
-        _, U = state.solve((self.Zy - self.design.ZX @ gamma)[:, None])
+        _, U = state.solve((self.C[:, -1] - self.design.ZX @ gamma)[:, None])
         columns = {e: f.part(U)[:, k, 0] for f in self.design.factors for k, e in enumerate(f.effects)}
         effects = iter(range(self.design.n_effects))
         return [np.column_stack([columns[next(effects)] for _ in c.effects]) for c in self.model.components]
@@ -158,6 +166,18 @@ class CrossedKernel:
             return None
         Omega = self._Omega(theta)
         return Factorised.build(self.design, Omega, float(theta[-1])) if Omega.any() else Bare(self.design, theta[-1])
+
+    def _solved(self, theta: np.ndarray) -> tuple:
+        """(state, H, U) at θ, for [X y]: that of the last log-likelihood, if it was asked for here."""
+        try:
+            at, *solved = self.kept.pop()
+        except IndexError:
+            at, solved = None, []
+        if at == theta.tobytes():
+            return tuple(solved)
+        del solved
+        state = self._state(theta)
+        return (None, None, None) if state is None else (state, *state.solve(self.C))
 
     def _Omega(self, theta: np.ndarray) -> np.ndarray:
         """Ω (R, R) of all components."""
@@ -170,7 +190,7 @@ class CrossedKernel:
         """Σ_l a_l b_lᵀ over the levels of each factor (R, R), for a, b (q, m)."""
         out = np.zeros((self.design.n_effects,) * 2)
         for f in self.design.factors:
-            out[np.ix_(f.effects, f.effects)] = np.einsum("lam,lbm->ab", f.part(a), f.part(b))
+            out[f.block] = np.einsum("lam,lbm->ab", f.part(a), f.part(b))
         return out
 
     def _pairs(self, x: np.ndarray) -> np.ndarray:
@@ -216,7 +236,7 @@ class CrossedKernel:
     def _moments(self, state, theta, v, mu, UX, M) -> Moments:
         """The E-step, F = Σ A_la,mc E[u_lb u_md] at the non-zeros of A = ZᵀZ. M: Cov γ under REML, else None."""
         D, lay = self.design, self.layout
-        Zr = self.Zy + D.ZX @ v[:-1]
+        Zr = self.C[:, -1] + D.ZX @ v[:-1]
         rows, f, E0 = mu[:, None], np.zeros(len(lay.fa)), float(self.yty + v[:-1] @ v[:-1])
         if M is not None:
             rows = np.column_stack([mu, UX @ np.linalg.cholesky(M)])
@@ -231,12 +251,12 @@ class CrossedKernel:
         Omega = self._Omega(theta)
         component = np.repeat(np.arange(len(self.model.components)), [c.n_effects for c in self.model.components])
         for factor, x in zip(D.factors, own, strict=True):
-            at = np.ix_(factor.effects, factor.effects)
+            at = factor.block
             spare = (lay.q[factor.effects] - factor.n_levels)[:, None]
             S[at] = x.sum(0) + spare * Omega[at]
         S[component[:, None] != component] = 0.0
         F = T[lay.fa[:, None], lay.fb[:, None], lay.fa, lay.fb]
-        Wty = self._within(self.Zy[:, None], mu[:, None])[lay.fa, lay.fb]
+        Wty = self._within(self.C[:, -1:], mu[:, None])[lay.fa, lay.fb]
         f = f + self._within(Zr[:, None], mu[:, None])[lay.fa, lay.fb]
         XtW = np.zeros((D.ZX.shape[1], len(lay.fa)))
         place = {int(e): (g, k) for g in D.factors for k, e in enumerate(g.effects)}

@@ -31,6 +31,10 @@ class Factor:
     n_levels: int
     effects: np.ndarray
     at: int = 0
+    block: tuple[np.ndarray, np.ndarray] = field(init=False, repr=False)  # where its effects meet in Ω (R, R)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "block", np.ix_(self.effects, self.effects))
 
     @property
     def r(self) -> int:

@@ -83,7 +83,7 @@ class Bare:
         P = np.zeros((D.n_effects, D.n_effects, B.shape[1], B.shape[1]))
         for f in D.factors:
             b = f.part(B)
-            P[np.ix_(f.effects, f.effects)] = np.einsum("las,lbt->abst", b, b)
+            P[f.block] = np.einsum("las,lbt->abst", b, b)
         return (plain - mixed - mixed.transpose(1, 0, 3, 2) + np.einsum("abst,cdst->abcd", P, P)) / s**2
 
     def finish(self) -> None:
@@ -93,7 +93,7 @@ class Bare:
         """See `State`."""
         out = np.zeros((self.D.n_effects,) * 2)
         for f, own in zip(self.D.factors, self.D.own, strict=True):
-            out[np.ix_(f.effects, f.effects)] = own.sum(0) / self.sigma2
+            out[f.block] = own.sum(0) / self.sigma2
         return out
 
     def covariances(self) -> tuple[list[np.ndarray], list[np.ndarray]]:
@@ -108,7 +108,7 @@ class Factorised:
         self.D, self.Omega, self.sigma2 = D, Omega, sigma2
         self.root, self.inverse, self.sign = signed_root(Omega, D)
         f, A = D.lead, D.own[0]
-        Omega0 = Omega[np.ix_(f.effects, f.effects)]
+        Omega0 = Omega[f.block]
         self.K = 1.0 / (sigma2 + A * Omega0) if f.r == 1 else np.linalg.inv(sigma2 * np.eye(f.r) + A @ Omega0)
         W = Omega0 @ self.K
         self.W = (W + W.transpose(0, 2, 1)) / 2
@@ -124,7 +124,7 @@ class Factorised:
         return new if new._factorise() else None
 
     def _root(self, f: Factor) -> np.ndarray:
-        return self.root[np.ix_(f.effects, f.effects)]
+        return self.root[f.block]
 
     def _factorise(self) -> bool:
         """S and log|V| − n log σ²; False where V is not positive definite."""
@@ -191,7 +191,7 @@ class Factorised:
             part = g.part(z, q0)
             g.part(U)[:] = self._root(g) @ part
             if g not in self.weak:
-                g.part(H)[:] = self.inverse[np.ix_(g.effects, g.effects)].T @ part
+                g.part(H)[:] = self.inverse[g.block].T @ part
         if self.weak:
             rest = (C - D.times(U)) / self.sigma2
             for g in self.weak:
@@ -243,9 +243,9 @@ class Factorised:
         D, f = self.D, self.D.lead
         out = np.zeros((D.n_effects,) * 2)
         own = blockwise(self.K, D.own[0] - blockwise(self.XB, self.K.transpose(0, 2, 1)))
-        out[np.ix_(f.effects, f.effects)] = own.sum(0)
+        out[f.block] = own.sum(0)
         for g in D.dense:
-            at = np.ix_(g.effects, g.effects)
+            at = g.block
             if g in self.weak:
                 out[at] = self.weak_sums[g]
             else:
@@ -305,8 +305,13 @@ def signed_root(Omega: np.ndarray, D: CrossedDesign) -> tuple[np.ndarray, np.nda
     R = len(Omega)
     root, inverse, sign = np.zeros((R, R)), np.zeros((R, R)), np.ones(R)
     for f in D.factors:
-        at = np.ix_(f.effects, f.effects)
+        at = f.block
         block = Omega[at]
+        if f.r == 1:
+            scale = np.sqrt(np.abs(block))
+            root[at], sign[f.effects] = scale, np.where(block[0] < 0, -1.0, 1.0)
+            inverse[at] = 1.0 / scale if block[0, 0] else 0.0
+            continue
         size = np.sqrt(np.abs(np.diag(block)))
         size[size == 0] = 1.0
         values, vectors = np.linalg.eigh(block / np.outer(size, size))

@@ -261,18 +261,28 @@ class Component:
         return u[:, 0] if self.is_plain else u
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Coded:
+    """Labels that are factorised already: codes (n,) int64 into `levels`, each of which occurs."""
+
+    codes: np.ndarray
+    levels: tuple[str, ...]
+
+
 def factorize(labels, name: str) -> tuple[np.ndarray, tuple[str, ...]]:
     """Codes (n,) and level labels of a grouping factor; a Categorical keeps its order, other labels are sorted.
 
     Raises DataError for a missing label and for a level without observations.
     """
+    if isinstance(labels, Coded):
+        return labels.codes, labels.levels
     import pandas as pd
 
     if isinstance(getattr(labels, "dtype", None), pd.CategoricalDtype):
         cat = labels.array if isinstance(labels, pd.Series) else labels
         codes, values = np.asarray(cat.codes, np.int64), [str(v) for v in cat.categories]
-        empty = sorted(set(range(len(values))) - set(codes.tolist()))
-        if empty:
+        empty = np.flatnonzero(np.bincount(codes + 1, minlength=len(values) + 1)[1:] == 0)
+        if len(empty):
             raise DataError(
                 f"grouping factor `{name}`: level `{values[empty[0]]}` is an empty group ({len(empty)} such). "
                 "Drop unused levels (`cat.remove_unused_categories()`)."

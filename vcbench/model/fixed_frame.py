@@ -43,9 +43,11 @@ class Column:
         return np.isnan(self.values) if self.values.dtype.kind == "f" else None
 
     def take(self, rows: np.ndarray) -> "Column":
-        """The rows used, where nothing is missing."""
-        values = self.values[rows]
-        return replace(self, values=values.astype(bool) if self.kind == "logical" else values)
+        """The rows used, ascending, where nothing is missing; all of them are the column itself."""
+        values = self.values if rows.size == self.values.size else self.values[rows]
+        if self.kind == "logical":
+            values = values.astype(bool)
+        return self if values is self.values else replace(self, values=values)
 
     def numbers(self) -> np.ndarray:
         """float64 (n,); logicals are 0 and 1. Raises DataError for levels and for infinite values."""
@@ -175,7 +177,9 @@ def _convert(name: str, series: Any, n_rows: int) -> Column:
         raise DataError(f"column `{name}` has {len(series)} rows where the first column has {n_rows}.")
     dtype = series.dtype
     if isinstance(dtype, pd.CategoricalDtype):
-        levels = tuple(_label(value) for value in dtype.categories.tolist())
+        values = dtype.categories.to_numpy(object).tolist()
+        kinds = set(map(type, values))
+        levels = tuple(values if kinds == {str} else map(str if kinds == {int} else _label, values))
         return Column(name, "factor", series.cat.codes.to_numpy().astype(np.int64), levels, bool(dtype.ordered))
     if isinstance(dtype, np.dtype) and dtype.kind in "biuf":
         return Column(name, "logical" if dtype.kind == "b" else "number", series.to_numpy())

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 
 from vcbench.errors import DataError, ModelError, did_you_mean
-from vcbench.model.component import Component
+from vcbench.model.component import Coded, Component
 from vcbench.model.covariance import Covariance, blocks, diag, scalar, un
 from vcbench.model.residual import Residual, iid
 
@@ -138,11 +138,10 @@ class Model:
                 )
         components = []
         for t in parsed.random:
-            levels = np.asarray(t.levels, dtype=object)
             component = Component(
                 t.A,
                 name=t.group,
-                group=_Coded(t.codes, levels),
+                group=Coded(t.codes, t.levels),
                 columns=t.effects,
                 cov=cov.get(t.group) or _structure(t.blocks),
             )
@@ -229,17 +228,6 @@ class Design:
 
     def __init__(self) -> None:
         self.kernels: dict[str, Any] = {}
-
-
-class _Coded:
-    """Labels that are factorised already."""
-
-    def __init__(self, codes: np.ndarray, levels: np.ndarray) -> None:
-        import pandas as pd
-
-        self.array = pd.Categorical.from_codes(codes, categories=pd.Index(levels))
-        self.dtype = self.array.dtype
-        self.codes, self.categories = self.array.codes, self.array.categories
 
 
 def as_response(y: Any) -> np.ndarray:

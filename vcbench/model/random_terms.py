@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import reduce
+from math import prod
 
 import numpy as np
 
@@ -165,13 +166,22 @@ def group_codes(factors: tuple[Node, ...], columns: Mapping[str, Column]) -> tup
         return coded[0]
     sizes = [len(levels) for _, levels in coded]
     cells = reduce(lambda total, i: total * sizes[i] + coded[i][0], range(1, len(coded)), coded[0][0])
-    seen, codes = np.unique(cells, return_inverse=True)
+    seen, codes = _occurring(cells, prod(sizes))
     parts = []
     for (_, levels), size in zip(reversed(coded), reversed(sizes), strict=True):
         parts.append([levels[code] for code in (seen % size).tolist()])
         seen = seen // size
     labels = tuple(":".join(label) for label in zip(*reversed(parts), strict=True))
-    return codes.astype(np.int64), labels
+    return codes, labels
+
+
+def _occurring(cells: np.ndarray, n_cells: int) -> tuple[np.ndarray, np.ndarray]:
+    """The cells that occur, ascending, and each row's place among them: by counting unless there are too many."""
+    if n_cells > 4 * cells.size + 1000:
+        seen, codes = np.unique(cells, return_inverse=True)
+        return seen, codes.astype(np.int64)
+    some = np.bincount(cells, minlength=n_cells) > 0
+    return np.flatnonzero(some), (np.cumsum(some) - 1)[cells]
 
 
 def _group_column(node: Node, columns: Mapping[str, Column]) -> Column:
