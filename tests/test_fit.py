@@ -376,7 +376,7 @@ def test_fit__wrong_use_is_named_and_never_starts(case, no_solver):
 @pytest.mark.parametrize(
     ("kernel", "message"),
     [
-        ("stochastic", r"unknown kernel `stochastic`\. Choose from auto, dense, grouped, "),
+        ("stochastic", r"unknown kernel `stochastic`\. Choose from auto, crossed, dense, grouped, "),
         ("spectral", "kernel `spectral` needs one component with one variance"),
         (3, "unknown kernel `3`"),
     ],

@@ -42,7 +42,7 @@ class Facts:
     @classmethod
     def of(cls, model: Model) -> "Facts":
         """The facts of a model."""
-        variance = [a == b for c in model.components for a, b in c.index] + [True]
+        variance = model.working.is_variance
         groups = []
         for c in model.components:
             if c.is_grouped:
@@ -198,8 +198,22 @@ class Fit:
         kernel = build(model, self.kernel or "auto")
         out = {}
         for c, u in zip(model.components, kernel.blup(self.theta_values, self.beta_values), strict=True):  # type: ignore[attr-defined]
-            index = list(c.levels) if c.is_grouped else list(range(len(u)))
+            index = list(c.levels) if len(c.levels) == len(u) else list(range(len(u)))
             out[c.name] = pd.DataFrame(u.reshape(len(index), -1), index=index, columns=list(c.effects))
+        return out
+
+    def ranef_se(self) -> "dict[str, pd.DataFrame]":
+        """Standard errors of prediction √Var(û − u) by component, as `ranef` lays them out; β̂ is estimated, θ taken as
+        known. ModelError for a residual structure."""
+        import pandas as pd
+
+        from vcbench.inference.prediction import prediction_errors
+
+        model = self._need_model("ranef_se()")
+        out = {}
+        for c, errors in zip(model.components, prediction_errors(model, self.theta_values), strict=True):
+            index = list(c.levels) if len(c.levels) == len(errors) else list(range(len(errors)))
+            out[c.name] = pd.DataFrame(np.sqrt(errors), index=index, columns=list(c.effects))
         return out
 
     def predict(self, new: Any = None, *, random: bool = True) -> np.ndarray:
@@ -213,9 +227,9 @@ class Fit:
             out = model.X @ self.beta_values + (0.0 if model.offset is None else model.offset)
             for c in model.components if random else ():
                 u = blups[c.name].to_numpy()
-                if c.is_grouped:
+                if c.codes is not None:
                     out = out + (c.Z * u[c.codes]).sum(axis=1)
-                elif c.K is not None:
+                elif c.relation is not None:
                     out = out + (u[:, 0] if c.Z is None else c.Z @ u[:, 0])
                 else:
                     out = out + (c.Z @ u.ravel())

@@ -29,6 +29,8 @@ def theta_covariance(
         cov_type = getattr(kernel, "standard_information", "observed")
     if cov_type not in COV_TYPES:
         raise MethodError(f"unknown cov_type `{cov_type}`. Choose from {', '.join(COV_TYPES)}.")
+    if hasattr(kernel, "view"):
+        return _structured_covariance(kernel, theta, criterion, rank, cov_type)
     lay = kernel.layout
     units = np.outer(lay.scale, lay.scale)
     where = positions(lay.pa, lay.pb, len(lay.q))
@@ -50,6 +52,32 @@ def theta_covariance(
     return np.full((len(theta), len(theta)), np.nan), "none"
 
 
+def _structured_covariance(
+    kernel: Any, theta: np.ndarray, criterion: str, rank: np.ndarray, cov_type: str
+) -> tuple[np.ndarray, str]:
+    """Cov(θ̂) = D Cov(ŵ) Dᵀ, D = ∂θ/∂w; NaN for parameters that depend on one at the boundary."""
+    view = kernel.view
+    w = view.work.w(theta)
+    at = view.evaluate(w, ("score", "expected", "average"), criterion)
+    _, D = view.work.theta_jacobian(w)
+    lay = view.layout
+    units = np.outer(lay.scale, lay.scale)
+    where = positions(lay.pa, lay.pb, len(lay.q))
+    for name in dict.fromkeys((cov_type, "expected")):
+        info = getattr(at, name)
+        ok, cov = free_covariance(
+            w / lay.scale, at.score * lay.scale, info * units, rank, lay.cone_ptr, lay.cone_effects, where
+        )
+        if ok:
+            cov = cov * units
+            free = np.isfinite(np.diag(cov))
+            out = D[:, free] @ cov[np.ix_(free, free)] @ D[:, free].T
+            bound = (D[:, ~free] != 0).any(axis=1)
+            out[bound, :] = out[:, bound] = np.nan
+            return out, name
+    return np.full((len(theta), len(theta)), np.nan), "none"
+
+
 @njit(cache=True)
 def free_covariance(x, score, info, rank, ptr, effects, where):
     """(ok, Cov) in units of `scale`: T(TᵀIT + bend)⁻¹Tᵀ; NaN where T does not reach; not ok if not PD."""
@@ -60,6 +88,9 @@ def free_covariance(x, score, info, rank, ptr, effects, where):
     H = T.T @ info @ T + face_curvature(x, score, rank, ptr, effects, where, m)
     size = np.empty(m)
     for j in range(m):
+        if H[j, j] == 0.0 and (H[j] == 0.0).all():  # φ of a structure whose variance is 0: nothing is known of it
+            T[:, j] = 0.0
+            H[j, j] = 1.0
         if not H[j, j] > 0.0:
             return False, out
         size[j] = math.sqrt(H[j, j])

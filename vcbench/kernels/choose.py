@@ -9,6 +9,8 @@ from vcbench.kernels.blocks import BlockKernel, Blocks, shared_groups
 from vcbench.kernels.crossed import CrossedKernel
 from vcbench.kernels.dense import DenseKernel
 from vcbench.kernels.low_rank import LowRankKernel, n_columns
+from vcbench.kernels.structured import StructuredKernel
+from vcbench.kernels.units import Units
 from vcbench.model.model import Model
 
 if TYPE_CHECKING:
@@ -22,6 +24,16 @@ CONFOUNDED = 1e-10  # reciprocal condition of the scaled Gram matrix tr(V_i V_j)
 
 def choose(model: Model) -> tuple[str, str]:
     """(kernel, reason): the cheapest that is exact for this structure."""
+    if not model.noise.is_plain:
+        units = _units(model, whole=False)
+        if units.n_blocks > 1:
+            return (
+                "grouped",
+                f"residual `{model.residual}`: V is block diagonal, {units.n_blocks} blocks of {units.n_classes} kinds",
+            )
+        return "dense", f"residual `{model.residual}` and the random effects join all rows: V is one block"
+    if model.is_structured:
+        return choose(model.relaxed())
     if not model.components:
         return "dense", "the model has no random component"
     if shared_groups(model) is not None:
@@ -60,7 +72,7 @@ def build(model: Model, kernel: str = "auto") -> "Kernel":
         )
     built: Kernel | None = model.design.kernels.get(kernel)
     if built is None:
-        built = _builder(kernel)(model, kernel)
+        built = _structured(model, kernel) if model.is_structured else _builder(kernel)(model, kernel)
         _check_identified(built)
         model.design.kernels[kernel] = built
         return built
@@ -69,6 +81,27 @@ def build(model: Model, kernel: str = "auto") -> "Kernel":
 
 def _builder(kernel: str) -> "Callable[[Model, str], Kernel]":
     return {"crossed": CrossedKernel, "dense": DenseKernel, "low_rank": LowRankKernel}.get(kernel, BlockKernel).build
+
+
+def _structured(model: Model, kernel: str) -> StructuredKernel:
+    """A linear kernel on the relaxed model, or dense blocks for a residual structure, seen through the model's maps."""
+    if model.noise.is_plain:
+        return StructuredKernel.build(model, kernel, build(model.relaxed(), kernel))
+    if kernel not in ("grouped", "dense"):
+        raise ModelError(
+            f"kernel `{kernel}` takes independent residuals, not `{model.residual}`. Use `grouped` or `dense`."
+        )
+    return StructuredKernel.build(model, kernel, _units(model, whole=kernel == "dense"))
+
+
+def _units(model: Model, whole: bool) -> Units:
+    """The blocks of a model with a residual structure, kept with its design; `whole`: as one block."""
+    key = f"units:{'whole' if whole else 'blocks'}"
+    known: Units | None = model.design.kernels.get(key)
+    if known is None:
+        known = Units.build(model.relaxed(), model.noise, whole)
+        model.design.kernels[key] = known
+    return known
 
 
 def reduce(model: Model) -> Blocks:
@@ -84,14 +117,26 @@ def reduce(model: Model) -> Blocks:
 def _check_identified(kernel: "Kernel") -> None:
     """tr(V_i V_j), the ML information at V = I up to 2, must have full rank."""
     model = kernel.model
-    theta = np.zeros(model.n_theta)
-    theta[-1] = 1.0
-    gram = kernel.evaluate(theta, need=("expected",), criterion="ml").expected
+    to_theta = np.eye(model.n_theta)
+    if isinstance(kernel, StructuredKernel):
+        work = model.working
+        w = np.concatenate([kernel.layout.scale[: work.n_linear], work.smooth_start(), kernel.layout.scale[-1:]])
+        if model.noise.has_nugget:
+            w[work.n_linear - 1] *= 0.5
+        at = kernel.view.evaluate(w, ("expected",), "ml")
+        to_theta = work.theta_jacobian(w)[1]
+        if not np.isfinite(at.loglik):
+            return
+        gram = at.expected
+    else:
+        theta = np.zeros(model.n_theta)
+        theta[-1] = 1.0
+        gram = kernel.evaluate(theta, need=("expected",), criterion="ml").expected
     assert gram is not None
     size = np.sqrt(np.diag(gram))
     values, vectors = np.linalg.eigh(gram / np.outer(size, size))
     if values[0] < CONFOUNDED * values[-1]:
-        weight = np.abs(vectors[:, 0])
+        weight = np.abs(to_theta @ vectors[:, 0])
         names = [model.theta_names[j] for j in np.flatnonzero(weight > 0.1 * weight.max())]
         raise ModelError(
             f"the parameters {', '.join(f'`{a}`' for a in names)} cannot be told apart by these data: their "

@@ -89,7 +89,7 @@ class Evaluation:
     loglik is −inf, and the rest None, where V(θ) is not positive definite.
     score (p,), expected/average/observed (p, p): of ℓ with β profiled (ML) or integrated (REML), natural units; where β
     was given, they are those of θ in ℓ_ML(β, θ), whatever criterion was asked for, and score_gamma (d,) is
-    ∂ℓ/∂γ = QᵀV⁻¹r.
+    ∂ℓ/∂γ = QᵀV⁻¹r. curvature (p, p) is ½[tr(T V_jk) − yᵀP V_jk P y] for V not linear in θ, else None.
     """
 
     theta: np.ndarray
@@ -103,14 +103,15 @@ class Evaluation:
     expected: np.ndarray | None = None
     average: np.ndarray | None = None
     moments: Moments | None = None
-    beta_cov: np.ndarray | None = None
+    curvature: np.ndarray | None = None
 
     @property
     def observed(self) -> np.ndarray | None:
-        """−∂²ℓ/∂θ∂θᵀ = 2·average − expected, exact for V linear in θ (MATH §2)."""
+        """−∂²ℓ/∂θ∂θᵀ = 2·average − expected + curvature (MATH §2); None unless all that it needs is there."""
         if self.average is None or self.expected is None:
             return None
-        return 2.0 * self.average - self.expected
+        linear = 2.0 * self.average - self.expected
+        return linear if self.curvature is None else linear + self.curvature
 
 
 class Kernel(Protocol):

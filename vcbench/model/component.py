@@ -9,6 +9,7 @@ from scipy.sparse import csr_matrix, issparse
 
 from vcbench.errors import DataError, ModelError
 from vcbench.model.covariance import Block, Covariance, pairs, parameter_names, scalar, un
+from vcbench.model.jets import variables
 from vcbench.model.pedigree import as_label
 from vcbench.model.relationship import Known, Relationship
 
@@ -227,6 +228,12 @@ class Component:
     @property
     def theta_names(self) -> list[str]:
         """Names of the parameters of Ω, natural units."""
+        family = self.cov.family(self.effects)  # type: ignore[union-attr]
+        if family is not None:
+            own = [p.name for p in family.natural(variables(family.start()), family.n_phi)]
+            return [f"{self.name}:{p}" for p in (own if family.carries_variance else ["var", *own])]
+        if self.cov.value is not None:  # type: ignore[union-attr]
+            return []
         return parameter_names(self.name, self.effects, self.partition, self.is_plain)
 
     def incidence(self, a: int = 0) -> csr_matrix:

@@ -1,8 +1,9 @@
 """The model: y = Xβ + Σ_k Z_k u_k + e, said once, checked once, frozen."""
 
+import copy
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
@@ -10,7 +11,10 @@ import numpy as np
 from vcbench.errors import DataError, ModelError, did_you_mean
 from vcbench.model.component import Coded, Component
 from vcbench.model.covariance import Covariance, blocks, diag, scalar, un
+from vcbench.model.noise import Noise, bind_noise, column_reader
 from vcbench.model.residual import Residual, iid
+from vcbench.model.residual_text import parse_residual
+from vcbench.model.working import Working, working_of
 
 RANK_TOLERANCE = (
     1e-7  # relative size of a column's part outside the earlier columns below which it is their combination
@@ -22,7 +26,8 @@ class Model:
     """A Gaussian linear mixed model, y = Xβ + Σ_k Z_k u_k + e, u_k ~ N(0, G_k(θ)), e ~ N(0, R(θ)), all independent.
 
     y (n,), X (n, d; default a column of ones), components `Component`s, offset (n,) known and added to Xβ.
-    θ is in natural units (variances and covariances), components in order, residual last: `theta_names`.
+    residual: a structure of `vcbench.residual` or its text; equal: groups of component names that share their
+    parameters. θ is in natural units, components in order, residual last: `theta_names`.
 
     Raises DataError for y that is not finite or constant; ModelError for shapes that disagree, duplicated names,
     rank-deficient X under `rank="error"` (the default `"drop"` drops later columns with one warning that names
@@ -33,14 +38,17 @@ class Model:
     X: np.ndarray | None = None
     components: Sequence[Component] = ()
     X_names: Sequence[str] | None = None
-    residual: Residual | None = None
+    residual: Residual | str | None = None
     offset: np.ndarray | None = None
+    equal: Sequence[Sequence[str]] = ()
     name: str | None = None
     rank: str = "drop"
     formula: str | None = None
     n_dropped: int = 0
     dropped_columns: tuple[str, ...] = ()
     parsed: Any = field(default=None, repr=False)
+    noise: Noise = field(default=None, repr=False)  # type: ignore[assignment]
+    working: Working = field(init=False, repr=False, default=None)  # type: ignore[assignment]
     design: "Design" = field(init=False, repr=False, default=None)  # type: ignore[assignment]
 
     def __post_init__(self) -> None:
@@ -69,8 +77,14 @@ class Model:
         put("X", X)
         put("X_names", tuple(names))
         put("dropped_columns", tuple(self.dropped_columns) + tuple(dropped))
-        put("residual", self.residual or iid())
+        spec = parse_residual(self.residual) if isinstance(self.residual, str) else self.residual or iid()
+        if not isinstance(spec, Residual):
+            raise ModelError(f"`residual` is {spec!r}; it must be a structure of vcbench.residual, or its text.")
+        put("residual", spec)
+        if self.noise is None:
+            put("noise", bind_noise(spec, column_reader(None, None, n), n))
         put("components", tuple(self.components))
+        put("equal", tuple(tuple(group) for group in self.equal))
         if self.offset is not None:
             offset = np.asarray(self.offset, float)
             if offset.shape != (n,) or not np.isfinite(offset).all():
@@ -96,14 +110,17 @@ class Model:
             if c.n_obs != n:
                 raise ModelError(f"component `{c.name}` covers {c.n_obs} rows but y has {n}.")
             per_row = c.is_grouped and len(c.levels) >= n
-            identity = c.is_plain and c.K is None and _is_identity(c.Z)
-            if (per_row or identity) and self.residual.kind == "iid":  # type: ignore[union-attr]
+            identity = c.is_plain and c.relation is None and _is_identity(c.Z)
+            plain = self.residual.kind == "iid" and c.cov.value is None  # type: ignore[union-attr]
+            if (per_row or identity) and plain:
                 raise ModelError(
                     f"component `{c.name}` has {c.n_levels} levels for {n} observations: its variance cannot be "
                     f"told from the "
                     "residual's. Group the observations, or leave the component out."
                 )
-        names = self.theta_names
+        put = lambda key, value: object.__setattr__(self, key, value)  # noqa: E731 - frozen: set once, here
+        put("working", working_of(self.components, self.noise, self.equal))
+        names = list(self.theta_names)
         twice = sorted({a for a in names if names.count(a) > 1})
         if twice:
             raise ModelError(f"two components share the parameter name `{twice[0]}`. Give each component its own name.")
@@ -116,22 +133,28 @@ class Model:
         *,
         missing: Literal["drop", "error"] = "drop",
         rank: Literal["drop", "error"] = "drop",
-        residual: Residual | None = None,
-        cov: Mapping[str, Covariance] | None = None,
+        residual: Residual | str | None = None,
+        cov: Mapping[str, Covariance | str] | None = None,
+        equal: Sequence[Sequence[str]] = (),
         name: str | None = None,
     ) -> "Model":
         """The model of an lme4 formula, e.g. `"Reaction ~ Days + (Days | Subject)"`, and a data frame.
 
         data: pandas, polars, pyarrow or a mapping of columns. missing: "drop" rows with a count in `n_dropped`, or
-        "error". cov: structure by grouping factor, e.g. `{"Subject": vc.covariance.diag()}`.
+        "error". cov: structure by grouping factor, e.g. `{"Subject": vc.covariance.diag()}` or its text "diag()".
+        residual: a structure whose labels are columns of the data, or its text, e.g. "ar1(visit, group=subject)".
         Raises FormulaError, DataError, ModelError.
         """
+        from vcbench.model.covariance_text import parse_covariance
+        from vcbench.model.fixed_frame import Frame
         from vcbench.model.formula import parse_formula
 
         parsed = parse_formula(formula, data, missing=missing, rank=rank)
-        cov = dict(cov or {})
+        structures = {
+            key: parse_covariance(v, f"cov.{key}") if isinstance(v, str) else v for key, v in (cov or {}).items()
+        }
         groups = [t.group for t in parsed.random]
-        for key in cov:
+        for key in structures:
             if key not in groups:
                 raise ModelError(
                     f"`cov` names `{key}`, which is no grouping factor of `{formula}`.{did_you_mean(key, groups)}"
@@ -143,16 +166,23 @@ class Model:
                 name=t.group,
                 group=Coded(t.codes, t.levels),
                 columns=t.effects,
-                cov=cov.get(t.group) or _structure(t.blocks),
+                cov=structures.get(t.group) or _structure(t.blocks),
             )
             components.append(component)
+        spec = parse_residual(residual) if isinstance(residual, str) else residual or iid()
+        noise = None
+        if spec.kind != "iid" or spec.has_nugget:
+            frame = Frame(data)
+            noise = bind_noise(spec, column_reader(frame, parsed.rows_used, len(parsed.y)), len(parsed.y))
         return cls(
             parsed.y,
             parsed.X,
             components,
             X_names=parsed.X_names,
-            residual=residual,
+            residual=spec,
+            noise=noise,  # type: ignore[arg-type]
             offset=parsed.offset,
+            equal=equal,
             name=name,
             rank=rank,
             formula=formula,
@@ -178,17 +208,25 @@ class Model:
     @property
     def theta_names(self) -> tuple[str, ...]:
         """Names of θ in natural units, residual last."""
-        return (*(name for c in self.components for name in c.theta_names), *self.residual.names)  # type: ignore[union-attr]
+        return self.working.names
 
     @property
     def n_theta(self) -> int:
         """Number of variance parameters."""
-        return sum(len(c.index) for c in self.components) + len(self.residual.names)  # type: ignore[union-attr]
+        return len(self.theta_names)
+
+    @property
+    def is_structured(self) -> bool:
+        """True where θ is not simply the entries of every Ω and σ²: structures, weights, equal or fixed components."""
+        linear = all(c.cov.is_linear for c in self.components)  # type: ignore[union-attr]
+        return not linear or bool(self.equal) or not self.noise.is_plain or self.noise.weights is not None
 
     def Omegas(self, theta: np.ndarray) -> list[np.ndarray]:
         """Ω_k (r_k, r_k) of each component at θ."""
         from vcbench.model.covariance import matrix
 
+        if self.is_structured:
+            return self.working.Omegas(np.asarray(theta, float), [c.n_effects for c in self.components])
         out, at = [], 0
         for c in self.components:
             index = c.index
@@ -196,15 +234,33 @@ class Model:
             at += len(index)
         return out
 
+    def relaxed(self) -> "Model":
+        """The linear model that holds this one: every structured Ω free, R = σ²I, rows times √weight.
+
+        Its θ is this model's τ (`working`) where the residual is plain. Kernels for linear models are built on it.
+        """
+        w = None if self.noise.weights is None else np.sqrt(self.noise.weights)
+        new = copy.copy(self)
+        put = lambda key, value: object.__setattr__(new, key, value)  # noqa: E731 - a copy of a frozen model
+        put("components", tuple(_relaxed(c, w) for c in self.components))
+        put("residual", iid())
+        put("noise", bind_noise(iid(), column_reader(None, None, self.n_obs), self.n_obs))
+        put("equal", ())
+        if w is not None:
+            put("y", self.y * w)
+            put("X", np.ascontiguousarray(self.X * w[:, None]))
+            put("offset", None if self.offset is None else self.offset * w)
+        put("working", working_of(new.components, new.noise))
+        put("design", Design())
+        return new
+
     def replace(self, *, y: np.ndarray) -> "Model":
         """The same model of another response; the design (and kernels built on it) is shared."""
         y = as_response(y)
         if len(y) != self.n_obs:
             raise ModelError(f"the new y has {len(y)} values; the model has {self.n_obs} observations.")
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")
-            new = replace(self, y=y, rank="error")
-        object.__setattr__(new, "design", self.design)
+        new = copy.copy(self)
+        object.__setattr__(new, "y", y)
         return new
 
     def explain(self) -> str:
@@ -212,6 +268,22 @@ class Model:
         from vcbench.kernels import explain
 
         return explain(self)
+
+
+def _relaxed(c: Component, w: np.ndarray | None) -> Component:
+    """The component with a free Ω where it was structured or fixed, its rows times w."""
+    linear = c.cov.is_linear  # type: ignore[union-attr]
+    if linear and w is None:
+        return c
+    new = copy.copy(c)
+    if not linear:
+        object.__setattr__(new, "cov", un() if c.n_effects > 1 else scalar())
+    if w is not None:
+        from scipy.sparse import diags_array, issparse
+
+        Z = diags_array(w).tocsr() if c.Z is None else diags_array(w) @ c.Z if issparse(c.Z) else c.Z * w[:, None]
+        object.__setattr__(new, "Z", Z)
+    return new
 
 
 def _structure(partition: tuple[tuple[int, ...], ...]) -> Covariance:

@@ -6,6 +6,8 @@ residual variance is the last cone. A cone of size k at rank ρ < k is on a face
 parameters are of order one and no threshold depends on units.
 
 `where` (r, r) gives the position in θ of Ω_ab, or −1; `rank` (n_cones + 1,) the rank of each cone, residual last.
+Parameters between the cones and the residual variance (φ of a structure, `model.working`) are free: every direction of
+theirs is tangent, and no step bends them.
 """
 
 import math
@@ -18,6 +20,7 @@ from vcbench.kernels.block_core import cholesky_in_place
 EM_RATE = 1e-3  # relative EM step below which a falling variance is tried at 0 (MATH §3)
 RESIDUAL_FLOOR = 1e-8  # of the OLS residual variance: where σ² → 0 ends, for V may be singular at 0 (a centred K)
 RESIDUAL_SMALL = 1e-3  # the floor is tried from below this only: ℓ_ML is unbounded at 0 if X meets the null space of K
+FREE_STEP = 2.0  # a step changes a φ by no more: its scale is that of a logit
 SHRINK = 0.9  # a step may take at most this share of an eigenvalue before it is bent (never negative)
 
 
@@ -104,6 +107,16 @@ def on_boundary(rank, ptr):
 
 
 @njit(cache=True)
+def first_smooth(ptr):
+    """Position in θ of the first parameter that belongs to no cone."""
+    at = 0
+    for c in range(ptr.shape[0] - 1):
+        k = ptr[c + 1] - ptr[c]
+        at += k * (k + 1) // 2
+    return at
+
+
+@njit(cache=True)
 def tangent(theta, rank, ptr, effects, where):
     """T (p, m): a basis of the directions in which θ may move without leaving its face."""
     p = theta.shape[0]
@@ -111,6 +124,8 @@ def tangent(theta, rank, ptr, effects, where):
     for c in range(rank.shape[0]):
         k, rho = cone_size(c, ptr), rank[c]
         m += rho * (rho + 1) // 2 + rho * (k - rho)
+    smooth = first_smooth(ptr)
+    m += p - 1 - smooth
     T = np.zeros((p, m))
     at = 0
     for c in range(rank.shape[0]):
@@ -145,6 +160,9 @@ def tangent(theta, rank, ptr, effects, where):
                 put_cone(column, c, ptr, effects, where, E)
                 T[:, at] = column
                 at += 1
+    for j in range(smooth, p - 1):
+        T[j, at] = 1.0
+        at += 1
     return T
 
 
@@ -197,7 +215,7 @@ def solve_spd(H, g):
 
 @njit(cache=True)
 def scaled_solve(H, g):
-    """H⁻¹g after scaling H to unit diagonal."""
+    """H⁻¹g after scaling H to unit diagonal; 0 for a parameter of which nothing is known (φ of a structure at 0)."""
     m = g.shape[0]
     s = np.ones(m)
     for j in range(m):
@@ -207,6 +225,8 @@ def scaled_solve(H, g):
     for i in range(m):
         for j in range(m):
             Hs[i, j] = H[i, j] * s[i] * s[j]
+        if H[i, i] == 0.0 and g[i] == 0.0:
+            Hs[i, i] = 1.0
     ok, x = solve_spd(Hs, g * s)
     return ok, x * s
 
@@ -227,6 +247,8 @@ def decrement(score, info, T):
 def retract(theta, delta, s, rank, ptr, effects, where):
     """θ + s·Δ, bent where a cone's eigenvalue would lose more than SHRINK of itself, so that it stays inside."""
     out = theta + s * delta
+    for j in range(first_smooth(ptr), theta.shape[0] - 1):
+        out[j] = theta[j] + min(max(s * delta[j], -FREE_STEP), FREE_STEP)
     for c in range(rank.shape[0]):
         k, rho = cone_size(c, ptr), rank[c]
         if rho == 0:

@@ -75,6 +75,44 @@ def _evaluate_state(data, theta, gamma, profile, reml, want):
     return impl
 
 
+def em_move(data, code, reml, x, scale, gamma, rank, ptr, effects, where, q, n_obs, fa, fb, fc, out):
+    """(x′, γ′): one M-step from the moments in `out`; a kernel with structures brings its own (`data.em_move`)."""
+    if hasattr(data, "em_move"):
+        return data.em_move(code, reml, x, gamma, rank)
+    theta, gamma = em_step(
+        code, reml, x * scale, scale, gamma, rank, ptr, effects, where, q, n_obs, fa, fb, fc, out[8], out[9], out[10],
+        out[11], out[15], out[5], out[4],
+    )  # fmt: skip
+    return theta / scale, gamma
+
+
+@overload(em_move)
+def _em_move(data, code, reml, x, scale, gamma, rank, ptr, effects, where, q, n_obs, fa, fb, fc, out):
+    def impl(data, code, reml, x, scale, gamma, rank, ptr, effects, where, q, n_obs, fa, fb, fc, out):
+        theta, gamma = em_step(
+            code, reml, x * scale, scale, gamma, rank, ptr, effects, where, q, n_obs, fa, fb, fc, out[8], out[9],
+            out[10], out[11], out[15], out[5], out[4],
+        )  # fmt: skip
+        return theta / scale, gamma
+
+    return impl
+
+
+def score_move(data, x, score, q, n_obs, rank, ptr, effects, where):
+    """x′ of ECME and EM-REML by the score; a kernel with structures brings its own (`data.score_move`)."""
+    if hasattr(data, "score_move"):
+        return data.score_move(x, rank)
+    return score_step(x, score, q, n_obs, rank, ptr, effects, where)
+
+
+@overload(score_move)
+def _score_move(data, x, score, q, n_obs, rank, ptr, effects, where):
+    def impl(data, x, score, q, n_obs, rank, ptr, effects, where):
+        return score_step(x, score, q, n_obs, rank, ptr, effects, where)
+
+    return impl
+
+
 @njit(cache=True)
 def joint_decrement(score, info, T, score_gamma, A, owns_beta):
     """The stop rule's distance; β's part is added where the method owns β."""
@@ -279,16 +317,15 @@ def climb(
                 if 0 < rank[c] < cone_size(c, ptr):
                     singular = True
             if by_score and (not singular or rank[n_cones] == 0):
-                trial = score_step(x, out[5] * scale, q, n_obs, rank, ptr, effects, where)
+                trial = score_move(data, x, out[5] * scale, q, n_obs, rank, ptr, effects, where)
             else:
                 mom = out
                 if code == BY_SCORE:
                     mom = evaluate_state(data, x * scale, gamma, profile, reml, SCORE | MOMENTS)
-                theta, new_gamma = em_step(
-                    EM if code == BY_SCORE else code, reml, x * scale, scale, gamma, rank, ptr, effects, where, q,
-                    n_obs, fa, fb, fc, mom[8], mom[9], mom[10], mom[11], mom[15], mom[5], mom[4],
+                trial, new_gamma = em_move(
+                    data, EM if code == BY_SCORE else code, reml, x, scale, gamma, rank, ptr, effects, where, q, n_obs,
+                    fa, fb, fc, mom,
                 )  # fmt: skip
-                trial = theta / scale
                 if not profile:
                     gamma = new_gamma
             if not (trial[p - 1] > 0.0 or rank[n_cones] == 0):

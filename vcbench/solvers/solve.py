@@ -11,7 +11,7 @@ import numpy as np
 from vcbench.kernels.blocks import BlockKernel
 from vcbench.solvers import codes
 from vcbench.solvers.registry import SOLVERS, Solver, find_solver
-from vcbench.solvers.start import inside, starting_theta
+from vcbench.solvers.start import inside, starting_point
 from vcbench.status import Status
 
 TOL = 1e-6
@@ -59,13 +59,19 @@ def solve(
     max_iter = solver.max_iter if max_iter is None else max_iter
     _warm(kernel, compiled)
     wall, cpu = time.perf_counter(), time.process_time()
-    theta = starting_theta(kernel, start)
+    point = starting_point(kernel, start)
     gamma = starting_gamma(kernel, start)
-    out = _run(kernel, solver, solver.code[criterion], criterion, theta, gamma, tol, max_iter, trace, compiled)
+    natural, kernel = kernel, climbing(kernel)
+    out = _run(kernel, solver, solver.code[criterion], criterion, point, gamma, tol, max_iter, trace, compiled)
     if method == "auto" and out[3] in (2, 5):
         out = _rescue(kernel, criterion, out, tol, trace, compiled)
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
-    return _solution(kernel, solver, criterion, out, wall, cpu)
+    return _solution(natural, solver, criterion, out, wall, cpu)
+
+
+def climbing(kernel: Any) -> Any:
+    """What the solvers climb on: the kernel, or its view in working coordinates where its model has structures."""
+    return getattr(kernel, "view", kernel)
 
 
 @cache
@@ -78,8 +84,19 @@ def _warm(kernel: Any, compiled: bool | None) -> None:
     use = isinstance(kernel, BlockKernel) if compiled is None else compiled
     if not _loaded(use)[0]:
         _loaded(use)[0] = True
-        theta = starting_theta(kernel, "auto")
-        _run(kernel, SOLVERS["ai"], codes.AI, "reml", theta, np.zeros(len(kernel.beta0)), 1.0, 0, True, compiled)
+        point = starting_point(kernel, "auto")
+        _run(
+            climbing(kernel),
+            SOLVERS["ai"],
+            codes.AI,
+            "reml",
+            point,
+            np.zeros(len(kernel.beta0)),
+            1.0,
+            0,
+            True,
+            compiled,
+        )
 
 
 def starting_gamma(kernel: Any, start: Any) -> np.ndarray:
@@ -131,7 +148,8 @@ def _rescue(kernel, criterion, out, tol, trace, compiled) -> tuple:
     """Where AI could not ascend: L-BFGS from its point and on its face, then PX-EM-full and AI from just inside."""
     lay = kernel.layout
     n_iter, n_eval, rows = out[4], out[5], [out[10]]
-    for name, max_iter in (("lbfgs", 200), ("px-em-full", 500), ("ai", 200)):
+    em = "px-em" if hasattr(kernel, "work") else "px-em-full"
+    for name, max_iter in (("lbfgs", 200), (em, 500), ("ai", 200)):
         solver = SOLVERS[name]
         x = out[0] if name == "lbfgs" else inside(out[0], lay)
         new = _run(
@@ -171,25 +189,32 @@ def answers(kernel: Any):
     last: list[Any] = [None, None]  # (the state, its evaluation)
 
     def evaluate(theta, gamma, reml, need):
-        state = (reml, theta.tobytes(), None if gamma is None else gamma.tobytes())
-        known = last[1] if last[0] == state else None
+        here = (reml, theta.tobytes(), None if gamma is None else gamma.tobytes())
+        known = last[1] if last[0] == here else None
         have = {} if known is None else {name: getattr(known, name) for name in MEMORY}
         lacking = [name for name in need if have.get(name) is None]
         if known is not None and (not lacking or not np.isfinite(known.loglik)):
             return known
         at = kernel.evaluate(theta, tuple(lacking), "reml" if reml else "ml", gamma=gamma)
         at = replace(at, **{k: v for k, v in have.items() if v is not None and getattr(at, k) is None})
-        last[:] = state, at
+        last[:] = here, at
         return at
 
+    state: dict[str, Any] = {}
+    structured = hasattr(kernel, "work")
+
     def ask(theta, gamma, profile, reml, want):
+        state.update(profile=profile, reml=reml)
         by_average = cheap and want & CHECK
         if by_average:
             want = want & ~2 | 4
         need = [name for bit, name in ((1, "score"), (2, "expected"), (4, "average"), (8, "moments")) if want & bit]
         at = evaluate(theta, None if profile else gamma, reml, need)
         expected = at.average if by_average else at.expected
-        m = at.moments
+        average = at.average
+        if at.curvature is not None and average is not None and want & 6 == 6:
+            average = average + 0.5 * at.curvature  # so that 2·average − expected is the observed information
+        m = None if structured else at.moments
         part = (
             (none, zero_d, none, none, zero_d, 0.0, 0.0) if m is None else (m.F, m.Wty, m.XtW, m.S, m.f, m.E0, m.logdet)
         )
@@ -202,11 +227,27 @@ def answers(kernel: Any):
             zero_d if at.score_gamma is None else at.score_gamma,
             zero_p if at.score is None else at.score,
             zero_pp if expected is None else expected,
-            zero_pp if at.average is None else at.average,
+            zero_pp if average is None else average,
             *part,
             0.0 if m is None else m.yty,
         )
 
+    if structured:
+        from vcbench.solvers.gem import m_step
+
+        scale = kernel.layout.scale
+
+        def em_move(code, reml, x, gamma, rank):
+            w = x * scale
+            known = evaluate(w, None if state["profile"] else gamma, reml, ["score", "moments"])
+            w, gamma = m_step(kernel, code, reml, w, gamma, state["profile"], rank, known.moments)
+            return w / scale, gamma
+
+        def score_move(x, rank):
+            criterion = state["reml"]
+            return em_move(codes.BY_SCORE, criterion, x, zero_d, rank)[0]
+
+        ask.em_move, ask.score_move = em_move, score_move  # type: ignore[attr-defined]
     if getattr(kernel, "resumes", False):
         return lambda *state: _Late(ask, state)
     return ask
@@ -232,8 +273,14 @@ def _solution(kernel, solver: Solver, criterion: str, out: tuple, wall: float, c
     if criterion == "reml":  # the loop works with QᵀV⁻¹Q; the convention is XᵀV⁻¹X
         ll -= 0.5 * kernel.basis.logdet
         trace[:, 0] -= 0.5 * kernel.basis.logdet
+    point = x * kernel.layout.scale
+    if hasattr(kernel, "view"):
+        work = kernel.view.work
+        point = work.theta(point)
+        for row in trace:
+            row[1 : 1 + len(point)] = work.theta(row[1 : 1 + len(point)])
     return Solution(
-        x * kernel.layout.scale,
+        point,
         gamma,
         ll,
         status,

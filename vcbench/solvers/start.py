@@ -50,6 +50,62 @@ def starting_theta(kernel: Kernel, start: str | Mapping[str, float] | np.ndarray
     return theta
 
 
+def starting_point(kernel: Any, start: str | Mapping[str, float] | np.ndarray) -> np.ndarray:
+    """Where the solvers start, in their coordinates: θ, or w where the model has structures.
+
+    Structures start at a small positive correlation under "auto" and nearest to independence under "unit"; a mapping
+    names natural parameters, which must lie within their ranges.
+    """
+    if not hasattr(kernel, "view"):
+        return starting_theta(kernel, start)
+    view = kernel.view
+    work, lay = view.work, view.layout
+    if isinstance(start, str) and start == "unit":
+        linear = np.append((lay.pa == lay.pb).astype(float), 1.0)
+        return np.concatenate([linear[:-1], work.smooth_start(neutral=True), linear[-1:]])
+    if isinstance(start, str) and start != "auto":
+        raise MethodError(f'unknown start `{start}`. Choose "auto", "unit" or a mapping of parameter names to values.')
+    w = _auto_working(view)
+    if isinstance(start, str):
+        return w
+    theta, names = work.theta(w), work.names
+    if not isinstance(start, Mapping):
+        theta = np.array(start, float)
+    else:
+        for key, value in start.items():
+            if key in kernel.model.X_names:
+                continue
+            if key not in names:
+                raise MethodError(
+                    f"start names `{key}`, which is no parameter.{did_you_mean(key, names)} Choose from "
+                    f"{', '.join(names)}."
+                )
+            try:
+                theta[names.index(key)] = float(value)
+            except (TypeError, ValueError):
+                raise MethodError(f"start: `{key}` is {value!r}; it must be a number.") from None
+    w = work.w(theta)
+    _check_cones(view, w, names)
+    return w
+
+
+def _auto_working(view: Any) -> np.ndarray:
+    """The moment step for the linear part and σ², φ at its start."""
+    work, lay = view.work, view.layout
+    w = np.concatenate([np.zeros(work.n_linear), work.smooth_start(), lay.scale[-1:]])
+    at = view.evaluate(w, ("score", "expected"), "reml")
+    if at.score is None:
+        return np.concatenate([lay.scale[: work.n_linear] * (lay.pa == lay.pb), work.smooth_start(), lay.scale[-1:]])
+    own = np.append(np.arange(work.n_linear), len(w) - 1)
+    scale = lay.scale[own]
+    x = moment_start(
+        at.score[own] * scale, at.expected[np.ix_(own, own)] * np.outer(scale, scale), lay.cone_ptr, lay.cone_effects,
+        _where(lay),
+    )  # fmt: skip
+    w[own] = x * scale
+    return w
+
+
 def unit_theta(kernel: Kernel) -> np.ndarray:
     """Variances 1, covariances 0."""
     lay = kernel.layout  # type: ignore[attr-defined]
@@ -113,7 +169,10 @@ def _where(lay: Any) -> np.ndarray:
 
 
 def _check_inside(kernel: Kernel, theta: np.ndarray) -> None:
-    names = kernel.model.theta_names
+    _check_cones(kernel, theta, kernel.model.theta_names)
+
+
+def _check_cones(kernel: Any, theta: np.ndarray, names: Any) -> None:
     if not np.isfinite(theta).all() or theta[-1] <= 0:
         raise MethodError(f"start: `{names[-1]}` is {theta[-1]:g}; it must be positive, and every value finite.")
     lay = kernel.layout  # type: ignore[attr-defined]
