@@ -216,7 +216,7 @@ def test_anova__another_type_is_refused(type):
     ("kind", "message"),
     [
         ("slope-un", r"component `g` has correlated effects \(z1, z2\): a sum of squares says nothing of a covariance"),
-        ("K", "component `a` has a known relationship matrix K"),
+        ("K", "component `a` has a known relationship matrix: an analysis of variance needs independent levels"),
         ("Z-wide", "term `residual` has no degree of freedom left in the type 1 analysis"),
     ],
 )

@@ -135,9 +135,9 @@ def _terms(model: Model) -> list[Term]:
                 f"component `{c.name}` has correlated effects ({', '.join(c.effects)}): a sum of squares says nothing "
                 "of a covariance. Give the effects independent variances (`||`, `diag()`), or use another method."
             )
-        if c.K is not None:
+        if c.relation is not None:
             raise ModelError(
-                f"component `{c.name}` has a known relationship matrix K: an analysis of variance needs independent "
+                f"component `{c.name}` has a known relationship matrix: an analysis of variance needs independent "
                 "levels. Use `minque` or a likelihood method."
             )
         for a, effect in enumerate(c.effects):

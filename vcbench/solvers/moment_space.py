@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from scipy.sparse import csr_array, issparse
+from scipy.sparse import issparse
 
 from vcbench.errors import ModelError
 from vcbench.kernels.protocol import Basis
@@ -49,7 +49,7 @@ class MomentSpace:
         basis, factors, pairs = Basis.of(model.X), [], []
         for c in model.components:
             pairs += [(len(factors) + a, len(factors) + b) for a, b in c.index]
-            factors += incidence(c) if c.is_grouped else c.factors()
+            factors += [c.incidence(a) for a in range(c.n_effects)] if c.is_grouped else c.factors()
         n, d = basis.Q.shape
         q = sum(Z.shape[1] for Z in factors)
         if min(q, n) > LARGEST:
@@ -121,13 +121,6 @@ class MomentSpace:
         if self.df:
             Sigma[-1, -1] += 2.0 * self.df * theta[-1] ** 2 / prior[-1] ** 4
         return Sigma
-
-
-def incidence(component: Any) -> list[Any]:
-    """Z^(a) (n, levels) of each effect of a grouped component, sparse."""
-    n, levels = len(component.codes), len(component.levels)
-    ones = np.arange(n + 1)
-    return [csr_array((z, component.codes, ones), shape=(n, levels)) for z in np.ascontiguousarray(component.Z.T)]
 
 
 def _product(A: Any, B: Any) -> np.ndarray:
