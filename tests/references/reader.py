@@ -15,7 +15,6 @@ import numpy as np
 import pandas as pd
 
 CHECKOUT = Path(__file__).resolve().parents[2]
-LARGEST_DENSE = 1000  # rows up to which several grouping factors are fitted by the O(n³) kernel in these tests
 
 # Columns that the index's fits treat as factors, where the file holds numbers.
 FACTORS = {
@@ -24,6 +23,7 @@ FACTORS = {
     "agridat_stroup_nin": ["rep"],
     "cake": ["temperature", "replicate"],
     "hemmerle_hartley": ["a", "b"],
+    "insteval": ["service"],
     "sas_heights": ["Family"],
     "sasmixed_avgdailygain": ["Treatment", "Block"],
     "sasmixed_bib": ["Treatment", "Block", "Grp"],
@@ -34,6 +34,7 @@ FACTORS = {
 # Levels in the order of the R factor, where that is not the order of the alphabet (REML depends on the coding).
 LEVELS = {
     "exam": {"schgend": ["mixed", "boys", "girls"]},
+    "insteval": {"dept": [15, 5, 10, 12, 6, 7, 4, 8, 9, 14, 1, 3, 11, 2]},
     "orthodont": {"Sex": ["Male", "Female"]},
     "oats": {"Variety": ["Golden Rain", "Marvellous", "Victory"]},
 }
@@ -51,6 +52,7 @@ DERIVED: dict[str, Any] = {
     "week2": lambda d: d["week"] ** 2,
     "s": lambda d: np.sin(2 * np.pi * d["Time"]),
     "c": lambda d: np.cos(2 * np.pi * d["Time"]),
+    "l": lambda d: _factor(d["lact"]),
     "lnpk": lambda d: np.log(d["PK"]),
 }
 FUNCTIONS = {"I", "log", "exp", "sqrt"}
@@ -105,7 +107,7 @@ def shared_folder() -> Path | None:
 
 
 def references() -> list[Reference]:
-    """Every fit of the index that an lme4 formula with an iid residual can say, of a size the kernels here can take."""
+    """Every fit of the index that an lme4 formula with an iid residual can say."""
     folder = shared_folder()
     if folder is None:
         return []
@@ -116,7 +118,6 @@ def references() -> list[Reference]:
         for fit in dataset.get("fit", []):
             formula = fit["formula"]
             said = re.fullmatch(r"[\w()]+ ~ [^,;]+", formula) and words(formula) <= known and "|" in formula
-            dense = formula.count("|") > 1 and fit["nobs"] > LARGEST_DENSE
-            if said and fit["method"] in ("ML", "REML") and not dense:
+            if said and fit["method"] in ("ML", "REML"):
                 found.append(Reference(dataset["name"], fit))
     return found

@@ -72,7 +72,9 @@ def test_refit__is_reproduced(id):
     scale = max(map(abs, variances.values()))
     assert fit.theta.to_dict() == pytest.approx(variances, rel=1e-5, abs=1e-6 * scale)
     assert fit.beta.to_dict() == pytest.approx(refit["beta"], rel=1e-6, abs=1e-7 * fit.beta.abs().max())
-    assert fit.beta_se.to_dict() == pytest.approx(refit["beta_se"], rel=1e-6)
+    # lme4's own end, where it was not polished, is 5e-5 standard errors of θ from the optimum (InstEval)
+    rel = 1e-5 if "no polish" in refit["software"] else 1e-6
+    assert fit.beta_se.to_dict() == pytest.approx(refit["beta_se"], rel=rel)
 
 
 @pytest.mark.parametrize("id", [id for id, reference in ALL.items() if reference.published])
