@@ -60,7 +60,7 @@ def _fit_solver(model: Model, known: Method, criterion: str, options: Mapping[st
     from vcbench.kernels import build
     from vcbench.solvers.solve import solve
 
-    options = {k: v for k, v in options.items() if k != "seed"}
+    options = dict(options)
     kernel: Any = build(model, options.pop("kernel", "auto"))
     s = solve(kernel, known.name, criterion, **options)
     basis, beta0 = kernel.basis, kernel.beta0
@@ -322,7 +322,7 @@ def fit_many(
                 as_response(Y[:, j])
             except DataError as error:
                 raise DataError(f"column {j} of Y: {error}") from None
-    if known.kind == "solver" and not trace and method != "lbfgs":
+    if known.kind == "solver" and not trace and method != "lbfgs" and options.get("n_starts", 1) == 1:
         from vcbench.kernels import build
         from vcbench.kernels.blocks import BlockKernel
 

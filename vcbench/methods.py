@@ -46,7 +46,9 @@ ALIASES = {  # other programs' spellings
     "henderson": "em-henderson",
 }
 
-SOLVER_OPTIONS = {"max_iter": int, "tol": float, "start": object, "kernel": str, "trace": bool, "seed": int}
+SOLVER_OPTIONS = {
+    "max_iter": int, "tol": float, "start": object, "kernel": str, "trace": bool, "seed": int, "n_starts": int,
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +179,7 @@ def check_options(method: Method, options: Mapping[str, Any]) -> None:
                 f"method `{method.name}` has no option `{key}`. It has "
                 f"{', '.join(method.options)}.{did_you_mean(key, method.options)}"
             )
-        if key in ("max_iter", "draws", "tune", "chains") and value is not None and not _is_count(value):
+        if key in ("max_iter", "draws", "tune", "chains", "n_starts") and value is not None and not _is_count(value):
             raise MethodError(f"`{key}` is {value!r}; it must be a whole number, 0 or more.")
         if key == "tol" and not (isinstance(value, int | float) and value > 0):
             raise MethodError(f"`tol` is {value!r}; it must be a positive number of standard errors.")

@@ -695,19 +695,19 @@ def _log_ratios(variances: Sequence[float], levels: Sequence[str]) -> np.ndarray
 
 
 def _atanh(value: float, name: str) -> float:
-    if not abs(value) < 1.0:
+    if not abs(value) <= 1.0:  # an estimate may have been rounded to the edge
         raise ModelError(f"`{name}` is {value:g}; it must lie within (-1, 1).")
     return float(np.arctanh(np.clip(value, -1.0 + EDGE, 1.0 - EDGE)))
 
 
 def _logit(share: float, name: str, value: float, limits: str) -> float:
-    if not 0.0 < share < 1.0:
+    if not 0.0 <= share <= 1.0:
         raise ModelError(f"`{name}` is {value:g}; it must lie within {limits}.")
     share = float(np.clip(share, EDGE, 1.0 - EDGE))
     return float(np.log(share / (1.0 - share)))
 
 
 def _log(value: float, name: str) -> float:
-    if not value > 0.0:
+    if not value >= 0.0:
         raise ModelError(f"`{name}` is {value:g}; it must be positive.")
-    return float(np.log(value))
+    return float(np.log(max(value, 1e-100)))

@@ -93,7 +93,8 @@ def _linear_moments(view, code, reml, w, gamma, profile, rank):
     zero = np.zeros(len(gamma))
     plain = codes.EM if code == codes.BY_SCORE else code
     theta, new = em_step(
-        plain, reml, tau, lay.scale, gamma, ranks, lay.cone_ptr, lay.cone_effects, where, lay.q, lay.n_obs, lay.fa, lay.fb, lay.feature_component, m.F, m.Wty, m.XtW, m.S, m.yty, at.score,
+        plain, reml, tau, lay.scale, gamma, ranks, lay.cone_ptr, lay.cone_effects, where, lay.q, lay.n_obs, lay.fa,
+        lay.fb, lay.feature_component, m.F, m.Wty, m.XtW, m.S, m.yty, at.score,
         zero if at.score_gamma is None else at.score_gamma,
     )  # fmt: skip
     sigma2 = theta[-1]
@@ -209,7 +210,7 @@ def _beta_step(u: Units, Rs: list, left: list, g: np.ndarray, moments: list) -> 
 def fit_family(
     family: Family, stacks: list[Stack], v: float, phi: np.ndarray, steps: int = STEPS
 ) -> tuple[float, np.ndarray]:
-    """(v, φ) that raises −½ Σ N [m log v + log|C(φ)| + tr(S C⁻¹)/v]: scoring in φ at the best v, halved till it rises."""
+    """(v, φ) that raises −½ Σ N [m log v + log|C(φ)| + tr(S C⁻¹)/v]: scoring in φ at the best v, halved as needed."""
     rows = sum(N * len(S) for N, S, _ in stacks)
     if len(phi) == 0:
         value, best = _profile(family, stacks, phi, rows)

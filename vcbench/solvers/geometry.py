@@ -20,7 +20,7 @@ from vcbench.kernels.block_core import cholesky_in_place
 EM_RATE = 1e-3  # relative EM step below which a falling variance is tried at 0 (MATH §3)
 RESIDUAL_FLOOR = 1e-8  # of the OLS residual variance: where σ² → 0 ends, for V may be singular at 0 (a centred K)
 RESIDUAL_SMALL = 1e-3  # the floor is tried from below this only: ℓ_ML is unbounded at 0 if X meets the null space of K
-FREE_STEP = 2.0  # a step changes a φ by no more: its scale is that of a logit
+FREE_STEP = 1.0  # a step changes a φ by no more: its scale is that of a logit
 SHRINK = 0.9  # a step may take at most this share of an eigenvalue before it is bent (never negative)
 
 

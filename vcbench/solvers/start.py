@@ -106,6 +106,19 @@ def _auto_working(view: Any) -> np.ndarray:
     return w
 
 
+def other_points(lay: Any, point: np.ndarray, n: int, rng: np.random.Generator) -> list[np.ndarray]:
+    """n further starts: every effect's SD times e^N(0, 0.75²), φ plus N(0, 1); Ω stays positive definite."""
+    out = []
+    for _ in range(n):
+        new = point.copy()
+        size = np.exp(rng.normal(0.0, 0.75, len(lay.q)))
+        pairs = len(lay.pa)
+        new[:pairs] *= size[lay.pa] * size[lay.pb]
+        new[pairs:-1] += rng.normal(0.0, 1.0, len(point) - 1 - pairs)
+        out.append(new)
+    return out
+
+
 def unit_theta(kernel: Kernel) -> np.ndarray:
     """Variances 1, covariances 0."""
     lay = kernel.layout  # type: ignore[attr-defined]
