@@ -23,7 +23,7 @@ def summarise(fit: "Fit") -> str:
     """The fit on a page: what was fitted, how it ended, what was estimated."""
     from vcbench import __version__
 
-    title = f"Linear mixed model, {CRITERIA[fit.criterion]}" if fit.limits is None else "Linear mixed model, posterior"
+    title = f"Linear mixed model, {CRITERIA[_climbed(fit)]}" if fit.limits is None else "Linear mixed model, posterior"
     lines = [f"{title:<68}vcbench {__version__}"]
     if fit.facts.formula:
         lines.append(fit.facts.formula)
@@ -32,6 +32,13 @@ def summarise(fit: "Fit") -> str:
     lines += folded(verdict(fit))
     lines += ["", *_variances(fit), "", *_fixed(fit), "", *_anova(fit), *folded(_notes(fit))]
     return "\n".join(lines).rstrip()
+
+
+def _climbed(fit: "Fit") -> str:
+    """The criterion that was maximised: "none" for estimates by moments, though MINQUE's is called reml."""
+    from vcbench.methods import METHODS
+
+    return "none" if fit.method in METHODS and METHODS[fit.method].kind == "moments" else fit.criterion
 
 
 def folded(lines: Sequence[str], width: int = WIDTH) -> list[str]:
@@ -47,12 +54,12 @@ def verdict(fit: "Fit") -> list[str]:
     """How it ended, in one or a few lines."""
     word = "BOUNDARY" if fit.status is Status.AT_BOUNDARY else str(fit.status)
     did = f"method {fit.method}"
-    if fit.n_eval and fit.criterion != "none" and fit.limits is None:
+    if fit.n_eval and _climbed(fit) != "none" and fit.limits is None:
         did += f", {num.plural(fit.n_iter, 'iteration')}"
     did += f", {num.seconds(fit.seconds)}"
     line = f"{word:<11}{did}"
     if not num.is_absent(fit.loglik):
-        line += f" · {LOGLIK[fit.criterion]} {num.fixed(fit.loglik, 4)}"
+        line += f" · {LOGLIK[_climbed(fit)]} {num.fixed(fit.loglik, 4)}"
         line += f" · AIC {num.fixed(fit.aic, 2)} · BIC {num.fixed(fit.bic, 2)}"
     lines = [line]
     if fit.status is Status.AT_BOUNDARY:

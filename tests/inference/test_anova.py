@@ -246,3 +246,16 @@ def test_anova__large_one_way_layouts_cost_their_levels_only():
     within = sum(((y[group == k] - means[k]) ** 2).sum() for k in range(9))
     table = list(itertools.chain(fit.extra["anova"]))
     assert table[1]["ss"] == pytest.approx(within, rel=1e-12)
+
+
+def test_anova__takes_known_weights_of_the_residual():
+    y, a, b = layout([[1, 2, 3], [4, 1, 2], [2, 2, 5], [3, 1, 1]], 4, 3, seed=4)
+    w = np.random.default_rng(5).uniform(0.5, 3.0, len(y))
+    plain = factorial(y, a, b)
+    got = rows(vc.fit(vc.Model(y, None, plain.components, residual=vc.residual.weights(w)), "anova"))
+    before, r = [np.sqrt(w)[:, None]], y * np.sqrt(w)
+    for name, c in zip(("a", "b", "ab"), plain.components, strict=True):
+        Z = np.sqrt(w)[:, None] * np.eye(c.codes.max() + 1)[c.codes]
+        A = projection(*before, Z) - projection(*before)
+        assert got[name]["ss"] == pytest.approx(r @ A @ r, rel=1e-10)
+        before.append(Z)

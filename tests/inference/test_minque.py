@@ -154,3 +154,67 @@ def test_minque__maximises_nothing_and_enters_no_likelihood_ratio_test():
         vc.lrt(smaller, fit)
     comparison = vc.compare(dyestuff(), ("ai", "minque"))
     assert list(comparison.settled("reml")) == ["ai"]
+
+
+def weighted(p, seed=1):
+    """The problem's model with known residual weights, and the same by arrays whose rows are multiplied by √w."""
+    w = np.random.default_rng(seed).uniform(0.5, 3.0, p.model.n_obs)
+    said = vc.Model(p.model.y, p.model.X, p.model.components, residual=vc.residual.weights(w))
+    return said, w
+
+
+@pytest.mark.parametrize("kind", ["one-way-unbalanced", "slope-un", "crossed", "two-Z", "K"])
+@pytest.mark.parametrize("prior", [0, 1])
+def test_minque__takes_known_weights_of_the_residual(kind, prior):
+    p = draw_problem(kind, seed=6)
+    model, w = weighted(p)
+    V = derivatives(model.components, model.n_obs)
+    V[-1] = np.diag(1 / w)
+    theta0 = prior_of(p, prior)[1]
+    Vi = np.linalg.inv(np.tensordot(theta0, V, axes=1))
+    P = Vi - Vi @ model.X @ np.linalg.solve(model.X.T @ Vi @ model.X, model.X.T @ Vi)
+    W = [P @ Vj @ P for Vj in V]
+    S = np.array([[np.sum(A * B) for B in V] for A in W])
+    fit = vc.fit(model, "minque", prior=prior)
+    assert fit.theta_values == pytest.approx(np.linalg.solve(S, [model.y @ A @ model.y for A in W]), rel=1e-7)
+    at = np.tensordot(fit.theta_values, V, axes=1)
+    Sigma = np.array([[2 * np.trace(A @ at @ B @ at) for B in W] for A in W])
+    cov = np.linalg.inv(S) @ Sigma @ np.linalg.inv(S)
+    assert fit.theta_cov() == pytest.approx(cov, rel=1e-6, abs=1e-8 * np.abs(cov).max())
+
+
+def structured(what):
+    p = draw_problem("slope-un", 8, 5, seed=3)
+    m, c = p.model, p.model.components[0]
+    own = {"cov": c.cov, "group": np.array(c.levels)[c.codes], "name": "g"}
+    one = np.ones(m.n_obs)
+    match what:
+        case "cs":
+            return vc.Model(m.y, m.X, [vc.Component(c.Z, **{**own, "cov": vc.covariance.cs()})])
+        case "ar1":
+            time = np.concatenate([np.arange((c.codes == k).sum()) for k in range(len(c.levels))])
+            order = np.argsort(np.argsort(c.codes, kind="stable"), kind="stable")
+            return vc.Model(m.y, m.X, [vc.Component(one, name="g", group=own["group"])],
+                            residual=vc.residual.ar1(time[order], group=own["group"]))  # fmt: skip
+        case "equal":
+            h = np.arange(m.n_obs) % 5
+            parts = [vc.Component(one, name="g", group=own["group"]), vc.Component(one, name="h", group=h)]
+            return vc.Model(m.y, m.X, parts, equal=[["g", "h"]])
+
+
+@pytest.mark.parametrize("method", ["moments", "minque", "anova"])
+@pytest.mark.parametrize(
+    ("what", "said"), [("cs", "`cs` of `g`"), ("ar1", r"residual `ar1\("), ("equal", "components said to be equal")]
+)
+def test_moment_methods__refuse_what_is_not_linear(method, what, said):
+    with pytest.raises(
+        ModelError, match=rf"`{method}` needs a V that is linear in its parameters.*this model has {said}"
+    ):
+        vc.fit(structured(what), method)
+
+
+def test_minque__says_that_it_maximised_nothing():
+    text = vc.fit(dyestuff(), "minque", prior=1).summary()
+    assert text.startswith("Linear mixed model, method of moments")
+    assert "REML logLik at the estimate" in text
+    assert "iteration" not in text

@@ -60,3 +60,16 @@ def test_ranef__of_related_levels_carries_their_labels_and_predict_uses_them():
     u = fit.ranef()["a"].iloc[:, 0]
     assert fit.predict() == pytest.approx(fit.beta_values[0] + u.loc[group].to_numpy())
     assert (fit.ranef_se()["a"].loc[["a6", "a7"]].to_numpy() > fit.ranef_se()["a"].loc["a0"].to_numpy()).all()
+
+
+def test_prediction_errors__take_known_weights_of_the_residual():
+    p = draw_problem("crossed", seed=4)
+    w = np.random.default_rng(5).uniform(0.5, 3.0, p.model.n_obs)
+    got = prediction_errors(
+        vc.Model(p.model.y, p.model.X, p.model.components, residual=vc.residual.weights(w)), p.theta
+    )
+    root = np.sqrt(w)[:, None]
+    scaled = [vc.Component(root * incidence(c)[0], name=c.name) for c in p.model.components]
+    want = prediction_errors(vc.Model(p.model.y * root[:, 0], p.model.X * root, scaled), p.theta)
+    for a, b in zip(got, want, strict=True):
+        assert a == pytest.approx(b, rel=1e-9)

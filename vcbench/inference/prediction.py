@@ -1,7 +1,7 @@
 """Prediction error variances of random effects, Var(û − u) = G − G Zᵀ P Z G: the diagonal of C_22 (MATH §8).
 
 With MZ = QS and P = Q W⁻¹ Qᵀ + … (`solvers.moment_space`) it is G − G Sᵀ W⁻¹ S G: no inverse of G, which does not exist
-where a variance is 0, and β's own uncertainty is in it. For R = σ²I. O(q³) a fit.
+where a variance is 0, and β's own uncertainty is in it. For R = σ²I or σ²/weights. O(q³) a fit.
 """
 
 import numpy as np
@@ -13,11 +13,11 @@ from vcbench.solvers.moment_space import MomentSpace
 
 
 def prediction_errors(model: Model, theta: np.ndarray) -> list[np.ndarray]:
-    """Var(û − u) (levels, r) of each component, at known θ. ModelError where residuals are not σ²I; NaN where V is not
-    positive definite."""
-    if model.residual.kind != "iid":
+    """Var(û − u) (levels, r) of each component, at known θ. ModelError where residuals are correlated; NaN where V is
+    not positive definite."""
+    if not model.noise.is_plain:
         raise ModelError(
-            f"prediction errors need independent residuals of one variance; this model has `{model.residual.kind}`."
+            f"prediction errors need independent residuals of one variance; this model has `{model.residual}`."
         )
     space = MomentSpace.of(model)
     Omegas = model.Omegas(theta)

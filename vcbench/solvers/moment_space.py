@@ -5,7 +5,8 @@ With M = I − X(XᵀX)⁻¹Xᵀ and Z = [Z^(1) … Z^(r)] the stacked effects, 
     M V M = Q W Qᵀ + σ² (M − QQᵀ),   W = Σ_ab Ω_ab S_a S_bᵀ + σ² I_ρ
     P = M (M V M)⁺ M = Q W⁻¹ Qᵀ + (M − QQᵀ)/σ²
 
-so that traces of products of P and V_j are traces of ρ × ρ matrices, and df = n − d − ρ times a power of σ².
+so that traces of products of P and V_j are traces of ρ × ρ matrices, and df = n − d − ρ times a power of σ². Known
+weights of the residual multiply the rows of y, X and Z by √w first.
 Q and S come from the eigenvalues of ZᵀMZ (q × q): O(n q̄ + q³) once a design, q̄ the entries of a row of Z.
 """
 
@@ -13,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from scipy.sparse import issparse
+from scipy.sparse import diags_array, issparse
 
 from vcbench.errors import ModelError
 from vcbench.kernels.protocol import Basis
@@ -34,6 +35,7 @@ class MomentSpace:
     root: np.ndarray = field(repr=False)  # (q, ρ): Q = MZ·root, or Q itself (n, ρ) where q > n
     pairs: tuple[tuple[int, int], ...] = ()  # (a, b) of each θ_j but the residual
     longest: np.ndarray = field(default_factory=lambda: np.zeros(0))  # length of the longest column of each Z^(a)
+    root_weight: np.ndarray | None = field(default=None, repr=False)  # √w (n,) of known residual weights
 
     @classmethod
     def of(cls, model: Model) -> "MomentSpace":
@@ -46,10 +48,14 @@ class MomentSpace:
     @classmethod
     def _build(cls, model: Model) -> "MomentSpace":
         assert model.X is not None
-        basis, factors, pairs = Basis.of(model.X), [], []
+        weights = None if model.noise.weights is None else np.sqrt(model.noise.weights)
+        basis = Basis.of(model.X if weights is None else model.X * weights[:, None])
+        factors, pairs = [], []
         for c in model.components:
             pairs += [(len(factors) + a, len(factors) + b) for a, b in c.index]
             factors += [c.incidence(a) for a in range(c.n_effects)] if c.is_grouped else c.factors()
+        if weights is not None:
+            factors = [diags_array(weights) @ Z if issparse(Z) else Z * weights[:, None] for Z in factors]
         n, d = basis.Q.shape
         q = sum(Z.shape[1] for Z in factors)
         if min(q, n) > LARGEST:
@@ -58,7 +64,7 @@ class MomentSpace:
                 f"{LARGEST}). Use a likelihood method."
             )
         if not factors:
-            return cls([], n - d, basis, [], np.zeros((0, 0)))
+            return cls([], n - d, basis, [], np.zeros((0, 0)), root_weight=weights)
         outside = [np.asarray(Z.T @ basis.Q) for Z in factors]  # ZᵀQ_X
         longest = np.sqrt([float(_squares(Z).max()) for Z in factors])
         length = [_length(Z, ZQ) for Z, ZQ in zip(factors, outside, strict=True)]
@@ -80,7 +86,7 @@ class MomentSpace:
             stacked = root.T @ MZ
         ends = np.cumsum([Z.shape[1] for Z in factors])[:-1]
         S = [np.ascontiguousarray(part) for part in np.split(stacked, ends, axis=1)]
-        return cls(S, n - d - int(keep.sum()), basis, factors, root, tuple(pairs), longest)
+        return cls(S, n - d - int(keep.sum()), basis, factors, root, tuple(pairs), longest, weights)
 
     @property
     def rho(self) -> int:
@@ -89,7 +95,7 @@ class MomentSpace:
 
     def project(self, y: np.ndarray) -> tuple[np.ndarray, float]:
         """(Qᵀy (ρ,), ‖(M − QQᵀ)y‖²) of a response less its offset, in two passes: fit, then what the fit left."""
-        r = self.basis.residual(y)
+        r = self.basis.residual(y if self.root_weight is None else y * self.root_weight)
         q = sum(Z.shape[1] for Z in self.factors)
         if not self.rho:
             return np.zeros(0), float(r @ r)

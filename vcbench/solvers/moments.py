@@ -16,11 +16,11 @@ import numpy as np
 
 from vcbench.errors import MethodError, ModelError, did_you_mean
 from vcbench.kernels.blocks import BlockKernel
+from vcbench.model.model import Model
 from vcbench.solvers.moment_space import MomentSpace
 from vcbench.status import Status
 
 SINGULAR = 1e-10
-LINEAR = ("iid", "scalar", "diag", "un", "blocks")
 PRIORS = '0, 1, "iterated" or a mapping of parameter names to values'
 
 
@@ -70,14 +70,15 @@ def prior_theta(kernel: Any, prior: Any) -> np.ndarray:
     return np.append((lay.pa == lay.pb).astype(float), 1.0) if prior else no_prior(kernel)
 
 
-def check_linear(model: Any, method: str) -> None:
-    """ModelError unless V = Σ_j θ_j V_j with R = σ²I, which the moment equations are for."""
-    kinds = [model.residual.kind, *(c.cov.kind for c in model.components)]
-    odd = [kind for kind in kinds if kind not in LINEAR]
+def check_linear(model: Model, method: str) -> None:
+    """ModelError unless V = Σ_j θ_j V_j with R = σ²I or σ²/weights, which the moment equations are for."""
+    odd = [f"`{c.cov.kind}` of `{c.name}`" for c in model.components if not c.cov.is_linear]  # type: ignore[union-attr]
+    odd += ["components said to be equal"] if model.equal else []
+    odd += [] if model.noise.is_plain else [f"residual `{model.residual}`"]
     if odd:
         raise ModelError(
             f"method `{method}` needs a V that is linear in its parameters, with independent residuals of one "
-            f"variance; this model has the structure `{odd[0]}`. Use a likelihood method."
+            f"variance; this model has {odd[0]}. Use a likelihood method."
         )
 
 
@@ -106,7 +107,6 @@ def minque(kernel: Any, prior: Any = 0, tol: float = 1e-6, max_iter: int = 200) 
 
     A V that is not positive definite on the way ends it with SINGULAR_V and says at which θ.
     """
-    check_linear(kernel.model, "minque")
     if not (isinstance(prior, str) and prior == "iterated"):
         theta0 = prior_theta(kernel, prior)
         if theta0[-1] > 0:  # the ratios of a prior matter, not its size: at the data's own nothing cancels
