@@ -57,9 +57,9 @@ def _structured_covariance(
 ) -> tuple[np.ndarray, str]:
     """Cov(θ̂) = D Cov(ŵ) Dᵀ, D = ∂θ/∂w; NaN for parameters that depend on one at the boundary."""
     view = kernel.view
-    w = view.work.w(theta)
+    w = view.maps.w(theta)
     at = view.evaluate(w, ("score", "expected", "average"), criterion)
-    _, D = view.work.theta_jacobian(w)
+    _, D = view.maps.theta_jacobian(w)
     lay = view.layout
     units = np.outer(lay.scale, lay.scale)
     where = positions(lay.pa, lay.pb, len(lay.q))

@@ -26,7 +26,7 @@ class WorkingView:
 
     model: Model
     inner: Any
-    work: Working
+    maps: Working
     layout: Layout
     constant: float  # ½ Σ log weight
 
@@ -60,9 +60,9 @@ class WorkingView:
             criterion = "ml"
         w = np.asarray(w, float)
         failed = Evaluation(w, criterion, -np.inf, np.zeros(len(self.beta0)), self.beta0)
-        if not (np.abs(w[self.work.n_linear : -1]) < FARTHEST).all():
+        if not (np.abs(w[self.maps.n_linear : -1]) < FARTHEST).all():
             return failed
-        tau, J = self.work.jacobian(w)
+        tau, J = self.maps.jacobian(w)
         if not np.isfinite(tau).all() or not self._is_covariance(w):
             return failed
         want = 0
@@ -102,7 +102,7 @@ class WorkingView:
         through = lambda info: None if info is None else J.T @ info @ J  # noqa: E731
         curvature = None
         if bend and at.score is not None:
-            curvature = -self.work.curvature(w, at.score)
+            curvature = -self.maps.curvature(w, at.score)
             if at.curvature is not None:
                 curvature = curvature + J.T @ at.curvature @ J
         return replace(
@@ -116,7 +116,7 @@ class WorkingView:
 
     def _is_covariance(self, w: np.ndarray) -> bool:
         """False where a patterned Ω, whose φ do not keep it positive definite, is not."""
-        for p in self.work.parts:
+        for p in self.maps.parts:
             if isinstance(p.family, Patterned):
                 r, table = p.family.n_levels, table_jet(p.family, w[p.smooth])
                 if np.linalg.eigvalsh(table.v.reshape(r, r))[0] <= 0:
@@ -175,7 +175,7 @@ class StructuredKernel:
         gamma: np.ndarray | None = None,
     ) -> Evaluation:
         """See `protocol.Kernel`; θ natural. Raises ModelError for a correlation outside its range."""
-        work = self.view.work
+        work = self.view.maps
         w = work.w(theta)
         if "observed" in need:
             need = (*need, "score", "expected", "average")
@@ -202,7 +202,7 @@ class StructuredKernel:
     def blup(self, theta: np.ndarray, beta: np.ndarray) -> list[np.ndarray]:
         """û of each component at (θ, β)."""
         view = self.view
-        tau = view.work.tau(view.work.w(theta))
+        tau = view.maps.tau(view.maps.w(theta))
         if not isinstance(view.inner, Units):
             return view.inner.blup(tau, beta)
         gamma = view.basis.gamma(beta, view.beta0)

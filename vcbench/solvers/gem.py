@@ -46,10 +46,10 @@ def m_step(
     else:
         Omegas, noise, step = _linear_moments(view, code, reml, w, gamma, profile, rank)
     new = w.copy()
-    for k, part in enumerate(view.work.parts):
+    for k, part in enumerate(view.maps.parts):
         if not part.names:
             continue
-        like = [j for j, p in enumerate(view.work.parts) if len(p.linear) and p.linear[0] == part.linear[0]]
+        like = [j for j, p in enumerate(view.maps.parts) if len(p.linear) and p.linear[0] == part.linear[0]]
         q = np.array([float(view.model.components[j].n_levels) for j in like])
         S = sum(a * Omegas[j] for a, j in zip(q, like, strict=True)) / q.sum()
         cone = rank[_cone_of(view, k)]
@@ -68,20 +68,20 @@ def m_step(
 def _cone_of(view: Any, k: int) -> int:
     """The first cone of component k in the layout of w."""
     lay = view.layout
-    effect = lay.pa[view.work.parts[k].linear[0]]
+    effect = lay.pa[view.maps.parts[k].linear[0]]
     at = int(np.flatnonzero(lay.cone_effects == effect)[0])
     return int(np.searchsorted(lay.cone_ptr[1:], at, side="right"))
 
 
 def _linear_moments(view, code, reml, w, gamma, profile, rank):
     """The relaxed model's own M-step: E[b bᵀ] of each component, σ² and Δγ."""
-    kernel, tau = view.inner, view.work.tau(w)
+    kernel, tau = view.inner, view.maps.tau(w)
     lay = kernel.layout
     at = kernel.evaluate(tau, ("score", "moments"), "reml" if reml else "ml", gamma=None if profile else gamma)
     where = positions(lay.pa, lay.pb, len(lay.q))
     ranks = full_ranks(lay.cone_ptr)
     c = 0
-    for k, part in enumerate(view.work.parts):
+    for k, part in enumerate(view.maps.parts):
         blocks = kernel.model.components[k].partition
         for j in range(len(blocks)):
             if part.value is None and part.family is None:
@@ -102,7 +102,7 @@ def _linear_moments(view, code, reml, w, gamma, profile, rank):
         sigma2 = tau[-1] + 2.0 * tau[-1] ** 2 / lay.n_obs * at.score[-1]
         new = gamma
     Omegas = []
-    for part, c in zip(view.work.parts, view.model.components, strict=True):
+    for part, c in zip(view.maps.parts, view.model.components, strict=True):
         Omega = np.zeros((c.n_effects, c.n_effects))
         for value, (a, b) in zip(theta[part.pairs], part.index, strict=True):
             Omega[a, b] = Omega[b, a] = value
@@ -117,7 +117,7 @@ def _linear_moments(view, code, reml, w, gamma, profile, rank):
 def _units_moments(view, code, w, gamma, profile, at):
     """E[b bᵀ] of each component and the residual's M-step from the classes' G."""
     u: Units = view.inner
-    work = view.work
+    work = view.maps
     tau = work.tau(w)
     n_lin = len(tau) - u.noise.family.n_phi - 1
     sigma2, phi = float(tau[-1]), tau[n_lin:-1]

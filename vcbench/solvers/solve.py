@@ -99,9 +99,9 @@ def _by_em(kernel: Any, criterion: str, points: list[np.ndarray]) -> list[np.nda
 
 def _is_doubtful(kernel: Any, out: tuple) -> bool:
     """True where a structure's φ ended far out, or the climb did not end at a maximum: another start may do better."""
-    if not hasattr(kernel, "work"):
+    if not hasattr(kernel, "maps"):
         return False
-    return out[3] not in (0, 1) or bool((np.abs(out[0][kernel.work.n_linear : -1]) > FAR).any())
+    return out[3] not in (0, 1) or bool((np.abs(out[0][kernel.maps.n_linear : -1]) > FAR).any())
 
 
 @cache
@@ -178,7 +178,7 @@ def _rescue(kernel, criterion, out, tol, trace, compiled) -> tuple:
     """Where AI could not ascend: L-BFGS from its point and on its face, then PX-EM-full and AI from just inside."""
     lay = kernel.layout
     n_iter, n_eval, rows = out[4], out[5], [out[10]]
-    em = "px-em" if hasattr(kernel, "work") else "px-em-full"
+    em = "px-em" if hasattr(kernel, "maps") else "px-em-full"
     for name, max_iter in (("lbfgs", 200), (em, 500), ("ai", 200)):
         solver = SOLVERS[name]
         x = out[0] if name == "lbfgs" else inside(out[0], lay)
@@ -231,7 +231,7 @@ def answers(kernel: Any):
         return at
 
     state: dict[str, Any] = {}
-    structured = hasattr(kernel, "work")
+    structured = hasattr(kernel, "maps")
 
     def ask(theta, gamma, profile, reml, want):
         state.update(profile=profile, reml=reml)
@@ -305,7 +305,7 @@ def _solution(kernel, solver: Solver, criterion: str, out: tuple, wall: float, c
         trace[:, 0] -= 0.5 * kernel.basis.logdet
     point = x * kernel.layout.scale
     if hasattr(kernel, "view"):
-        work = kernel.view.work
+        work = kernel.view.maps
         far = np.abs(point[work.n_linear : -1]) > EDGE
         if status is Status.CONVERGED and far.any():
             status, message = Status.AT_BOUNDARY, "a parameter of a structure lies at the edge of its range"

@@ -59,7 +59,7 @@ def starting_point(kernel: Any, start: str | Mapping[str, float] | np.ndarray) -
     if not hasattr(kernel, "view"):
         return starting_theta(kernel, start)
     view = kernel.view
-    work, lay = view.work, view.layout
+    work, lay = view.maps, view.layout
     if isinstance(start, str) and start == "unit":
         linear = np.append((lay.pa == lay.pb).astype(float), 1.0)
         return np.concatenate([linear[:-1], work.smooth_start(neutral=True), linear[-1:]])
@@ -91,7 +91,7 @@ def starting_point(kernel: Any, start: str | Mapping[str, float] | np.ndarray) -
 
 def _auto_working(view: Any) -> np.ndarray:
     """The moment step for the linear part and σ², φ at its start."""
-    work, lay = view.work, view.layout
+    work, lay = view.maps, view.layout
     w = np.concatenate([np.zeros(work.n_linear), work.smooth_start(), lay.scale[-1:]])
     at = view.evaluate(w, ("score", "expected"), "reml")
     if at.score is None:
