@@ -9,16 +9,13 @@ import os
 import re
 import tomllib
 from collections.abc import Iterator, Mapping
-from inspect import isfunction, signature
 from pathlib import Path
-from types import ModuleType
 from typing import Any, Literal
 
 import pandas as pd
 from pydantic import Field, ValidationError, model_validator
 
-from vcbench.errors import CardError, ModelError, did_you_mean
-from vcbench.model import covariance, residual
+from vcbench.errors import CardError, did_you_mean
 from vcbench.model.model import Model
 from vcbench.published import Published, Table
 
@@ -130,9 +127,7 @@ class Card(Table):
         if self.simulated:
             return self._generated()[0]
         assert self.formula is not None
-        structures = {group: structure(text, covariance, f"cov.{group}") for group, text in self.cov.items()}
-        noise = structure(self.residual, residual, "residual") if self.residual is not None else None
-        return Model.from_formula(self.formula, self.data(), residual=noise, cov=structures, name=self.name)
+        return Model.from_formula(self.formula, self.data(), residual=self.residual, cov=self.cov, name=self.name)
 
     def _generated(self) -> tuple[Model, dict[str, float]]:
         from vcbench.study import generators  # the lazy door of a simulated card
@@ -176,21 +171,6 @@ def load_card(name: str | os.PathLike[str]) -> Card:
         raise CardError(_problems(path, error)) from error
     except TypeError as error:  # a card that sets `name`, `path` or `variants` itself
         raise CardError(f"{path}: {error}. The keys `name`, `path` and `variants` are taken from the file.") from error
-
-
-def structure(text: str, room: ModuleType, where: str) -> Any:
-    """The structure that a word names in `room` (`vcbench.model.covariance` or `.residual`): "un", "diag()", "iid".
-
-    Raises ModelError for a word the room does not know; `where` names the key or option that held it.
-    """
-    known = [name for name, item in vars(room).items() if isfunction(item) and item.__module__ == room.__name__]
-    known = [name for name in known if not signature(getattr(room, name)).parameters]
-    word = text.strip().removesuffix("()")
-    if word not in known:
-        raise ModelError(
-            f"`{where}`: unknown structure `{text}`. Choose from {', '.join(known)}.{did_you_mean(word, known)}"
-        )
-    return getattr(room, word)()
 
 
 def find_cards() -> dict[str, Path]:

@@ -77,7 +77,7 @@ def prior_scales(model: Model) -> dict[str, float]:
             Z: Any = c.Z
             size = np.array([(Z**2).sum() / model.n_obs]) if c.is_plain else (Z**2).mean(axis=0)
         out.update({name: sd_y / math.sqrt(size[a]) for name, a in zip(names, effects, strict=True)})
-    return out | {name: sd_y for name in model.residual.names}  # type: ignore[union-attr]
+    return out | {name: sd_y for name in model.noise.names}  # type: ignore[union-attr]
 
 
 def _variances(model: Model) -> dict[str, str]:
@@ -85,7 +85,7 @@ def _variances(model: Model) -> dict[str, str]:
     out = {}
     for c in model.components:
         out.update({name: c.name for name, (a, b) in zip(c.theta_names, c.index, strict=True) if a == b})
-    return out | {name: "residual" for name in model.residual.names}  # type: ignore[union-attr]
+    return out | {name: "residual" for name in model.noise.names}  # type: ignore[union-attr]
 
 
 def _correlated(model: Model) -> set[str]:

@@ -57,9 +57,10 @@ class Reduced:
     @classmethod
     def of(cls, model: Model) -> "Reduced":
         """The reduced form of any model with iid residual. ModelError where every form is too large to be sampled."""
-        if model.residual.kind != "iid":  # type: ignore[union-attr]
-            raise ModelError(f"the Bayesian methods take residual `iid`, not `{model.residual.kind}`, for now.")  # type: ignore[union-attr]
-        if model.components and kernels.choose(model)[0] != "dense":
+        if model.is_structured:
+            what = f"residual `{model.residual}`" if not model.noise.is_plain else "structured, weighted or tied terms"
+            raise ModelError(f"the Bayesian methods take linear models with iid residuals, not {what}, for now.")
+        if kernels.choose(model)[0] in ("grouped", "spectral"):
             blocks = kernels.reduce(model)
             return _small(model, blocks) if blocks.R.shape[1] <= SMALL else _batched(model, blocks)
         return _large(model)

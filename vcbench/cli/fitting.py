@@ -14,7 +14,13 @@ Criterion = Literal["ml", "reml"]
 CardName = Annotated[str | None, Parameter(help="A model card: its name (random_slope, rat_weight:sex) or its path.")]
 Data = Annotated[Path | None, Parameter(help="A data file: .csv, .tsv, .txt (white space) or .parquet.")]
 Formula = Annotated[str | None, Parameter(help='An lme4 formula, e.g. "Reaction ~ Days + (Days | Subject)".')]
-Residual = Annotated[str | None, Parameter(help='The residual structure; "iid" unless said.')]
+Residual = Annotated[
+    str | None,
+    Parameter(help='The residual structure, e.g. "ar1(visit, group=subject)" or "ar1(row) * ar1(col) + nugget".'),
+]
+Cov = Annotated[
+    tuple[str, ...], Parameter(help="GROUP=STRUCTURE of a random term, e.g. Subject=ar1; once for each term.")
+]
 Which = Annotated[Criterion | None, Parameter(help="Default: the card's, else reml where the method has it.")]
 Plots = Annotated[Path | None, Parameter(help="Write the pictures of the result into this folder, as SVG.")]
 Seed = Annotated[int | None, Parameter(help="Seed of the methods that draw at random.")]
@@ -36,6 +42,7 @@ def fit(
     method: Annotated[str, Parameter(help="The method; an unknown name lists them all.")] = "auto",
     criterion: Which = None,
     residual: Residual = None,
+    cov: Cov = (),
     max_iter: MaxIter = None,
     tol: Tol = None,
     start: Start = None,
@@ -52,7 +59,7 @@ def fit(
     """
     from vcbench.fit import fit as fit_one
 
-    asked = read_model(card, data, formula, residual)
+    asked = read_model(card, data, formula, residual, cov)
     priors = asked.priors if _takes(method, "priors") else None
     weights: Any = int(prior) if prior in ("0", "1") else prior
     options = _options(max_iter=max_iter, tol=tol, start=start, prior=weights, type=type, seed=seed, priors=priors)
@@ -72,6 +79,7 @@ def compare(
     methods: Annotated[str | None, Parameter(help='Methods by name, with commas; "all": every likelihood one.')] = None,
     criterion: Which = None,
     residual: Residual = None,
+    cov: Cov = (),
     max_iter: MaxIter = None,
     tol: Annotated[float | None, Parameter(help="Relative difference that still counts as agreement.")] = None,
     start: Start = None,
@@ -87,7 +95,7 @@ def compare(
     """
     from vcbench.fit import compare as fit_all
 
-    asked = read_model(card, data, formula, residual)
+    asked = read_model(card, data, formula, residual, cov)
     names = _named(methods, criterion or asked.criterion)
     wanted = criterion or _usual(names, asked.criterion)
     priors = asked.priors if any(_takes(name, "priors") for name in names) else None

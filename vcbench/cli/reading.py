@@ -1,5 +1,6 @@
 """What the user points at, made a model: a card, or a data file with a formula."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,7 +22,9 @@ class Asked:
     priors: Any = None
 
 
-def read_model(card: str | None, data: Path | None, formula: str | None, residual: str | None) -> Asked:
+def read_model(
+    card: str | None, data: Path | None, formula: str | None, residual: str | None, cov: Sequence[str] = ()
+) -> Asked:
     """The model of a card, or of a data file and a formula.
 
     Raises SpecError where neither or both of a card and a data file with its formula are named.
@@ -29,8 +32,9 @@ def read_model(card: str | None, data: Path | None, formula: str | None, residua
     if (card is None) == (data is None and formula is None):
         raise SpecError("name either a card, or a data file and a formula: --data FILE --formula 'y ~ x + (1 | g)'.")
     if card is not None:
-        if residual is not None:
-            raise SpecError("--residual belongs to --data and --formula; a card says its own.")
+        if residual is not None or cov:
+            option = "--residual" if residual is not None else "--cov"
+            raise SpecError(f"{option} belongs to --data and --formula; a card says its own.")
         from vcbench.cards import load_card
 
         known = load_card(card)
@@ -39,11 +43,19 @@ def read_model(card: str | None, data: Path | None, formula: str | None, residua
         absent = "--formula" if formula is None else "--data"
         raise SpecError(f"{absent} is missing: a model needs both a data file and a formula.")
     from vcbench import Model
-    from vcbench.cards import structure
-    from vcbench.model import residual as residuals
 
-    noise = None if residual is None else structure(residual, residuals, "--residual")
-    return Asked(Model.from_formula(formula, read_frame(data), residual=noise))
+    return Asked(Model.from_formula(formula, read_frame(data), residual=residual, cov=_structures(cov)))
+
+
+def _structures(cov: Sequence[str]) -> dict[str, str]:
+    """`--cov GROUP=STRUCTURE` as a mapping."""
+    out = {}
+    for text in cov:
+        group, sign, structure = text.partition("=")
+        if not (group and sign and structure):
+            raise SpecError(f"--cov is `{text}`; write GROUP=STRUCTURE, e.g. --cov Subject=ar1.")
+        out[group.strip()] = structure.strip()
+    return out
 
 
 def read_frame(path: Path) -> Any:

@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 
-from vcbench.errors import MethodError
 from vcbench.kernels.structured import FARTHEST
 from vcbench.kernels.units import Units
 from vcbench.model.jets import concatenate, constant, variables
@@ -33,14 +32,7 @@ def m_step(
 ) -> tuple[np.ndarray, np.ndarray]:
     """(w′, γ′): one GEM step at w; `profile`: β at its GLS value (or integrated), else γ is part of the state. `known`:
     the moments at w.
-
-    Raises MethodError for a map that needs Ω unstructured (px-em-full) or R = σ²I (em-simplified, em-henderson).
     """
-    if code not in (codes.EM, codes.PX, codes.PX_COMPONENT, codes.BY_SCORE):
-        raise MethodError(
-            "px-em-full, em-simplified and em-henderson are defined for unstructured Ω and R = σ²I only; this model "
-            "has structures. Use em, px-em, px-em-component or ecme."
-        )
     if isinstance(view.inner, Units):
         Omegas, noise, step = _units_moments(view, code, w, gamma, profile, known)
     else:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from vcbench.errors import MethodError
 from vcbench.kernels.blocks import BlockKernel
 from vcbench.solvers import codes
 from vcbench.solvers.registry import SOLVERS, Solver, find_solver
@@ -59,12 +60,13 @@ def solve(
     """Run a solver of `registry.SOLVERS` on a kernel. base: the EM map under `squarem` and `daarem`.
 
     n_starts: also from so many less one points drawn around the start (`seed`); the best ℓ is kept, iterations and
-    evaluations are counted together. `auto` on a model with structures adds starts (EM steps first) by itself where its first
-    ended unconverged or with a correlation at the edge of its range.
+    evaluations are counted together. `auto` on a model with structures adds starts by itself (EM steps first) where
+    its first ended unconverged or with a correlation at the edge of its range.
     compiled: None uses the compiled loop where the kernel is block diagonal; False runs the same loop in Python.
     """
     solver = find_solver(method, criterion, base)
     max_iter = solver.max_iter if max_iter is None else max_iter
+    _check_structure(kernel, solver, solver.code[criterion])
     _warm(kernel, compiled)
     wall, cpu = time.perf_counter(), time.process_time()
     point = starting_point(kernel, start)
@@ -87,6 +89,15 @@ def solve(
 def climbing(kernel: Any) -> Any:
     """What the solvers climb on: the kernel, or its view in working coordinates where its model has structures."""
     return getattr(kernel, "view", kernel)
+
+
+def _check_structure(kernel: Any, solver: Solver, code: int) -> None:
+    """MethodError for an EM that needs Ω free and R = σ²I on a model with structures, before any work."""
+    if hasattr(kernel, "view") and code % codes.SQUAREM in (codes.SIMPLIFIED, codes.PX_FULL, codes.HENDERSON):
+        raise MethodError(
+            f"method `{solver.name}` is defined for unstructured Ω and R = σ²I; this model has structures, weights or "
+            "tied terms. Use em, px-em, px-em-component or ecme."
+        )
 
 
 def _by_em(kernel: Any, criterion: str, points: list[np.ndarray]) -> list[np.ndarray]:
