@@ -137,6 +137,12 @@ def _check_identified(kernel: "Kernel") -> None:
         gram = kernel.evaluate(theta, need=("expected",), criterion="ml").expected
     assert gram is not None
     size = np.sqrt(np.diag(gram))
+    if not (size > 0).all():
+        unseen = np.abs(to_theta[:, size == 0]).sum(axis=1) > 0
+        raise ModelError(
+            f"the data say nothing of {', '.join(f'`{model.theta_names[j]}`' for j in np.flatnonzero(unseen))}: no two "
+            "rows tell its value. Choose a simpler structure, or collect observations that do."
+        )
     values, vectors = np.linalg.eigh(gram / np.outer(size, size))
     if values[0] < CONFOUNDED * values[-1]:
         weight = np.abs(to_theta @ vectors[:, 0])

@@ -50,7 +50,7 @@ class Residual:
         return self.kind in ("iid", "weights") and not self.has_nugget
 
     def __str__(self) -> str:
-        say = lambda a: a if isinstance(a, str) else "…"  # noqa: E731
+        say = lambda a: a if isinstance(a, str) else f"factor({a.label})" if hasattr(a, "label") else "…"  # noqa: E731
         if self.kind == "product":
             text = " * ".join(str(p) for p in self.parts)
         else:
