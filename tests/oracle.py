@@ -26,10 +26,17 @@ def clipped(K):
     return (vectors * np.maximum(values, 0.0)) @ vectors.T
 
 
+def relationship(component, m):
+    """Cov(u)/Ω between the levels of a component (m, m): K, the inverse of its precision, or I."""
+    if component.K is not None:
+        return clipped(component.K)
+    return np.eye(m) if component.relation is None else np.linalg.inv(component.relation.precision.toarray())
+
+
 def incidence(component):
     """Z^(a) (n, N) of each effect: column l holds effect a of the rows of level l."""
-    if component.K is not None:
-        Z = np.eye(len(component.K)) if component.Z is None else component.Z
+    if component.relation is not None and component.codes is None:
+        Z = np.eye(component.relation.m) if component.Z is None else component.Z
         return [Z]
     if component.codes is not None:
         n, r = component.Z.shape
@@ -50,11 +57,9 @@ def derivatives(components, n):
     out = []
     for c in components:
         Z = incidence(c)
+        A = relationship(c, Z[0].shape[1])
         for a, b in pairs(c):
-            if c.K is not None:
-                out.append(Z[0] @ clipped(c.K) @ Z[0].T)
-            else:
-                out.append(Z[a] @ Z[a].T if a == b else Z[a] @ Z[b].T + Z[b] @ Z[a].T)
+            out.append(Z[a] @ A @ Z[a].T if a == b else Z[a] @ A @ Z[b].T + Z[b] @ A @ Z[a].T)
     return np.array([*out, np.eye(n)])
 
 
@@ -143,7 +148,7 @@ def prior_covariance(model, theta):
         for (a, b), value in zip(index, theta[at : at + len(index)], strict=True):
             Omega[a, b] = Omega[b, a] = value
         at += len(index)
-        blocks.append(np.kron(Omega, np.eye(N) if c.K is None else clipped(c.K)))
+        blocks.append(np.kron(Omega, relationship(c, N)))
     size = sum(len(b) for b in blocks)
     G, i = np.zeros((size, size)), 0
     for b in blocks:

@@ -26,6 +26,7 @@ SPECTRAL = ("K", "K-centred", "K-incidence", "Z-wide", "Z-narrow")
 CROSSED = ("crossed", "nested", "crossed-slopes", "crossed-shared")
 SEVERAL = ("two-Z", *CROSSED, "group-and-K")
 KINDS = GROUPED + SPECTRAL + SEVERAL
+RELATED = ("pedigree", "pedigree-slope")  # levels with a sparse precision, some of them without records. For kernels
 COLUMNS = ("columns-diag", "columns-un")  # Ω over the columns of Z: one draw of b. For kernels; no solver likes them
 
 
@@ -48,7 +49,8 @@ class Problem:
         """Kernels that answer for this structure, the oracle first."""
         special = {
             "grouped": self.kind in GROUPED,
-            "spectral": self.kind in (*SPECTRAL, *ONE_WAY, "slope-only"),
+            "spectral": self.kind in (*SPECTRAL, *ONE_WAY, "slope-only", "pedigree"),
+            "sparse": all(c.K is None for c in self.model.components),
             "low_rank": sum(c.n_columns for c in self.model.components) < self.model.n_obs,
             "crossed": self.kind in CROSSED,
         }
@@ -188,6 +190,17 @@ def _components(kind: str, n_groups: int, per_group: int, rng: np.random.Generat
                 vc.Component(np.column_stack([one, x]), name="g", group=labels, cov=cov.diag()),
                 vc.Component(K=W @ W.T / W.shape[1], name="a"),
             ], n
+        case "pedigree" | "pedigree-slope":
+            m = n_groups + 4  # animals in generations of three, inbred ones among them
+            parents = [sorted(rng.choice(max(i - 2, 1), 2)) if i > 2 else (-1, -1) for i in range(m)]
+            frame = {
+                "id": list(range(1, m + 1)),
+                "sire": [s + 1 for s, _ in parents],
+                "dam": [d + 1 for _, d in parents],
+            }
+            animal = codes + 4 + 1  # the last n_groups have records
+            Z = one if kind == "pedigree" else np.column_stack([one, x])
+            return [vc.Component(Z, name="a", group=animal, cov=cov.pedigree(frame))], n
         case "columns-diag" | "columns-un":
             structure = cov.diag() if kind == "columns-diag" else cov.un()
             return [vc.Component(rng.normal(size=(n, 2)), name="z", cov=structure)], n

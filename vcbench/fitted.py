@@ -47,8 +47,8 @@ class Facts:
         for c in model.components:
             if c.is_grouped:
                 what = f"{len(c.levels)} levels"
-            elif c.K is not None:
-                what = f"K, {c.K.shape[0]} × {c.K.shape[0]}, rank {c.n_levels}"
+            elif c.relation is not None:
+                what = f"{'K' if c.K is not None else 'A'}, {c.relation.m} × {c.relation.m}, rank {c.relation.rank}"
             else:
                 what = f"Z, {c.Z.shape[1]} columns"  # type: ignore[union-attr]
             groups.append((c.name, what))

@@ -65,6 +65,8 @@ def test_bind__repeats_no_design_work(kind):
             if name == "dense":
                 assert other.V is k.V
                 assert other.factors is k.factors
+            elif name == "sparse":
+                assert other.design is k.design
             elif name == "low_rank":
                 assert other.R is k.R
                 assert other.U is k.U

@@ -70,9 +70,8 @@ def prior_scales(model: Model) -> dict[str, float]:
         effects = [a for a, b in c.index if a == b]
         if c.is_grouped:
             size = (c.Z**2).mean(axis=0)  # type: ignore[operator]
-        elif c.K is not None:
-            V = c.K if c.Z is None else c.Z @ c.K @ c.Z.T
-            size = np.array([np.trace(V) / model.n_obs])
+        elif c.relation is not None:
+            size = np.array([(Z**2).sum() / model.n_obs for Z in c.factors()])
         else:
             Z: Any = c.Z
             size = np.array([(Z**2).sum() / model.n_obs]) if c.is_plain else (Z**2).mean(axis=0)

@@ -8,8 +8,10 @@ from vcbench.errors import ModelError, did_you_mean
 from vcbench.kernels.blocks import BlockKernel, Blocks, shared_groups
 from vcbench.kernels.dense import DenseKernel
 from vcbench.kernels.low_rank import LowRankKernel, n_columns
+from vcbench.kernels.sparse import SparseKernel
 from vcbench.kernels.structured import StructuredKernel
 from vcbench.kernels.units import Units
+from vcbench.model.component import Component
 from vcbench.model.model import Model
 
 if TYPE_CHECKING:
@@ -17,7 +19,8 @@ if TYPE_CHECKING:
 
     from vcbench.kernels.protocol import Kernel
 
-KERNELS = ("crossed", "dense", "grouped", "low_rank", "spectral")
+KERNELS = ("crossed", "dense", "grouped", "low_rank", "sparse", "spectral")
+FEW = 200  # observations below which a relationship matrix is no burden, its precision given or not
 CONFOUNDED = 1e-10  # reciprocal condition of the scaled Gram matrix tr(V_i V_j) below which parameters are confounded
 
 
@@ -41,6 +44,10 @@ def choose(model: Model) -> tuple[str, str]:
             "grouped",
             f"all random effects belong to one grouping factor ({', '.join(sorted(names))}): V is block diagonal",
         )
+    precise = [c.name for c in model.components if c.relation is not None and c.relation.precision is not None]
+    dense = any(c.relation is not None and c.relation.precision is None for c in model.components)
+    if precise and not dense and model.n_obs > FEW:
+        return "sparse", f"the inverse of the relationship of {', '.join(precise)} is sparse: nothing dense is formed"
     if len(model.components) == 1 and model.components[0].n_effects == 1:
         return (
             "spectral",
@@ -79,11 +86,16 @@ def build(model: Model, kernel: str = "auto") -> "Kernel":
 
 
 def _builder(kernel: str) -> "Callable[[Model, str], Kernel]":
+<<<<<<< /tmp/w/wt/vcbench/kernels/choose.py
+    own = {"crossed": CrossedKernel, "dense": DenseKernel, "low_rank": LowRankKernel, "sparse": SparseKernel}
+    return own.get(kernel, BlockKernel).build
+=======
     if kernel == "crossed":  # its file compiles, so that it is read when it is needed
         from vcbench.kernels.crossed import CrossedKernel
 
         return CrossedKernel.build
     return {"dense": DenseKernel, "low_rank": LowRankKernel}.get(kernel, BlockKernel).build
+>>>>>>> /tmp/w/head.tmp
 
 
 def _structured(model: Model, kernel: str) -> StructuredKernel:
@@ -134,7 +146,8 @@ def _check_identified(kernel: "Kernel") -> None:
     else:
         theta = np.zeros(model.n_theta)
         theta[-1] = 1.0
-        gram = kernel.evaluate(theta, need=("expected",), criterion="ml").expected
+        what = getattr(kernel, "start_information", "expected")
+        gram = getattr(kernel.evaluate(theta, need=(what,), criterion="ml"), what)
     assert gram is not None
     size = np.sqrt(np.diag(gram))
     if not (size > 0).all():
@@ -163,16 +176,7 @@ def explain(model: Model) -> str:
         f"n = {n} observations, d = {d} fixed effects, {model.n_theta} variance parameters.",
     ]
     for c in model.components:
-        kind = (
-            f"{len(c.levels)} levels"
-            if c.is_grouped
-            else (
-                f"K {c.K.shape[0]} × {c.K.shape[0]}"
-                if c.K is not None
-                else f"Z {np.asarray(c.Z).shape[0]} × {np.asarray(c.Z).shape[1]}"
-            )
-        )  # type: ignore[union-attr]
-        lines.append(f"  {c.name}: {kind}, {c.n_effects} effect(s), Ω {c.cov.kind}, EM divisor q = {c.n_levels}.")  # type: ignore[union-attr]
+        lines.append(f"  {c.name}: {_what(c)}, {c.n_effects} effect(s), Ω {c.cov.kind}, EM divisor q = {c.n_levels}.")  # type: ignore[union-attr]
         if c.n_clipped:
             lines.append(f"    {c.n_clipped} eigenvalue(s) of K slightly below 0 were set to 0.")
     if model.residual.kind != "iid" or model.noise.has_nugget:  # type: ignore[union-attr]
@@ -193,12 +197,34 @@ def explain(model: Model) -> str:
     elif name == "spectral":
         lines.append(f"one iteration: O(n d²) ≈ {n * (d + 2) ** 2:,} multiplications after one eigendecomposition.")
     elif name == "crossed":
+<<<<<<< /tmp/w/wt/vcbench/kernels/choose.py
+        lines += build(model, name).design.explain([c.name for c in model.components for _ in c.effects])  # type: ignore[attr-defined]
+    elif name == "sparse":
+        design = build(model, name).design  # type: ignore[attr-defined]
+        lines.append(
+            f"one iteration: a sparse Cholesky factor of {design.q} rows with {design.fronts.n_nonzero:,} entries "
+            f"(the coefficient matrix has {design.n_entries:,}) ≈ {design.fronts.flops:,} multiplications, its inverse "
+            "at those entries about three times as many."
+        )
+=======
         inner: Any = build(model, name)
         inner = inner.view.inner if isinstance(inner, StructuredKernel) else inner
         lines += inner.design.explain([c.name for c in model.components for _ in c.effects])
+>>>>>>> /tmp/w/head.tmp
     elif name == "low_rank":
         q = n_columns(model)
         lines.append(f"one iteration: O(q³) ≈ {2 * q**3:,} multiplications, whatever n is, after one QR of Z.")
     else:
         lines.append(f"one iteration: O(n³) ≈ {n**3:,} multiplications.")
     return "\n".join(lines)
+
+
+def _what(c: Component) -> str:
+    """What a component is, in words."""
+    if c.is_grouped:
+        return f"{len(c.levels)} levels"
+    if c.K is not None:
+        return f"K {c.K.shape[0]} × {c.K.shape[0]}"
+    if c.relation is not None:
+        return f"precision {c.relation.m} × {c.relation.m}, {c.relation.precision.nnz:,} entries"
+    return f"Z {c.Z.shape[0]} × {c.Z.shape[1]}"

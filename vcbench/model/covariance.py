@@ -242,3 +242,12 @@ def matrix(theta: np.ndarray, r: int, index: Sequence[tuple[int, int]]) -> np.nd
     for value, (a, b) in zip(theta, index, strict=True):
         Omega[a, b] = Omega[b, a] = value
     return Omega
+
+
+def __getattr__(name: str) -> Any:
+    """`known` and `pedigree`, which live in `relationship`: that module builds on this one."""
+    if name in ("known", "pedigree"):
+        from vcbench.model import relationship
+
+        return getattr(relationship, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

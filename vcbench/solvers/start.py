@@ -133,10 +133,10 @@ def auto_theta(kernel: Kernel) -> np.ndarray:
     theta[-1] = lay.scale[-1]
     if p == 1:
         return theta
-    at = kernel.evaluate(theta, need=("score", "expected"), criterion="reml")
-    x = moment_start(
-        at.score * lay.scale, at.expected * np.outer(lay.scale, lay.scale), lay.cone_ptr, lay.cone_effects, _where(lay)
-    )  # type: ignore[operator]
+    what = getattr(kernel, "start_information", "expected")  # average where the expected would be dear
+    at = kernel.evaluate(theta, need=("score", what), criterion="reml")
+    units = np.outer(lay.scale, lay.scale)
+    x = moment_start(at.score * lay.scale, getattr(at, what) * units, lay.cone_ptr, lay.cone_effects, _where(lay))
     return x * lay.scale
 
 

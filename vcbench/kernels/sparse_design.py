@@ -1,0 +1,168 @@
+"""What kernel `sparse` does once for a design: ZᵀZ and the precisions on one pattern, ordered, with its fronts."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from scipy.sparse import block_diag, csc_matrix, csr_matrix, eye, hstack, kron
+
+from vcbench.kernels.sparse_symbolic import Fronts, build_fronts, fill_reducing_order
+from vcbench.model.model import Model
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Pairs:
+    """The node pairs of M's lower triangle, a node a level of a component with its r effects.
+
+    Pair t: components k[t] ≥ … of its row and column node, its block of ZᵀZ at B[ptr[t]:], its entry of P, whether
+    both nodes are one; `where` gives each number of B its place among M's lower entries, −1 above the diagonal.
+    """
+
+    k: np.ndarray
+    m: np.ndarray
+    ptr: np.ndarray
+    B: np.ndarray = field(repr=False)
+    precision: np.ndarray = field(repr=False)
+    where: np.ndarray = field(repr=False)
+    same: np.ndarray = field(repr=False)
+
+    @property
+    def tables(self) -> tuple[np.ndarray, ...]:
+        """What the compiled loops take."""
+        return self.k, self.m, self.ptr, self.B, self.precision, self.where
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SparseDesign:
+    """Z (n, q) and P with effects level by level within a component, and M's symbolic factorisation.
+
+    levels[k], size[k]: m_k and r_k of component k, whose effects are at start[k] … start[k+1]. order (q,): the natural
+    place of each row of M.
+    """
+
+    levels: np.ndarray
+    size: np.ndarray
+    start: np.ndarray
+    Z: csr_matrix = field(repr=False)
+    Zt: csr_matrix = field(repr=False)
+    P: csr_matrix = field(repr=False)
+    order: np.ndarray = field(repr=False)
+    pairs: Pairs = field(repr=False)
+    fronts: Fronts
+    n_entries: int
+
+    @classmethod
+    def of(cls, model: Model) -> "SparseDesign":
+        """Analyse a model's components."""
+        parts = [[c.incidence(a) for a in range(c.n_effects)] for c in model.components]
+        size = np.array([len(Zs) for Zs in parts])
+        levels = np.array([Zs[0].shape[1] for Zs in parts])
+        start = np.concatenate([[0], np.cumsum(levels * size)])
+        precision = [
+            c.relation.precision if c.relation is not None else eye(m, format="csc")
+            for c, m in zip(model.components, levels, strict=True)
+        ]
+        nodes = hstack([_ones(Zs[0]) for Zs in parts], format="csc")
+        P_nodes = block_diag([csc_matrix(P) for P in precision], format="csc")
+        pattern = csc_matrix(_ones(nodes.T @ nodes) + _ones(P_nodes))  # sums of positive numbers: nothing cancels
+        order = fill_reducing_order(pattern)
+        pairs, lower, scalar_order = _pairs(parts, pattern, P_nodes, order, size, levels, start)
+        columns = []
+        for Zs in parts:  # effects of a level side by side
+            wide = hstack(Zs, format="csc")
+            columns.append(wide[:, np.arange(wide.shape[1]).reshape(len(Zs), -1).T.ravel()])
+        Z = hstack(columns, format="csr")
+        P = block_diag([_kron(P, r) for P, r in zip(precision, size, strict=True)], format="csr")
+        return cls(levels, size, start, Z, Z.T.tocsr(), P, scalar_order, pairs, build_fronts(lower), lower.nnz)
+
+    @property
+    def q(self) -> int:
+        """Random effects: Σ m_k r_k."""
+        return int(self.start[-1])
+
+    def by_effect(self, k: int, w: np.ndarray) -> np.ndarray:
+        """Component k's rows of w (q, m) as (levels, r, m)."""
+        return w[self.start[k] : self.start[k + 1]].reshape(self.levels[k], self.size[k], -1)
+
+    def times_roots(self, w: np.ndarray, roots: list[np.ndarray], inverse: bool = False) -> np.ndarray:
+        """(I ⊗ Λ) w, or with `inverse` (I ⊗ Λ⁻ᵀ) w, for w (q, m)."""
+        out = np.empty_like(w)
+        for k, root in enumerate(roots):
+            L = np.linalg.inv(root).T if inverse else root
+            block = np.matmul(L, self.by_effect(k, w))
+            out[self.start[k] : self.start[k + 1]] = block.reshape(-1, w.shape[1])
+        return out
+
+
+def _ones(A) -> csc_matrix:
+    A = csc_matrix(A)
+    return csc_matrix((np.ones(A.nnz), A.indices, A.indptr), shape=A.shape)
+
+
+def _kron(P: csc_matrix, r: int) -> csr_matrix:
+    return csr_matrix(P) if r == 1 else kron(P, np.eye(r), format="csr")
+
+
+def _keys(A: csc_matrix) -> np.ndarray:
+    """One number for each stored entry, growing along columns."""
+    A.sort_indices()
+    column = np.repeat(np.arange(A.shape[1]), np.diff(A.indptr))
+    return column * np.int64(A.shape[0]) + A.indices
+
+
+def _at(pattern: csc_matrix, A: csc_matrix, at: np.ndarray) -> np.ndarray:
+    """A's values on a pattern that holds its own (0 where A has none): at `at` of the pattern's entries."""
+    out = np.zeros(pattern.nnz)
+    A = csc_matrix(A)
+    out[np.searchsorted(_keys(pattern), _keys(A))] = A.data
+    return out[at]
+
+
+def _pairs(parts, pattern, P_nodes, order, size, levels, start) -> tuple[Pairs, csc_matrix, np.ndarray]:
+    """Pairs of nodes, the pattern of M's lower triangle, and the natural place of each of its rows."""
+    N = len(order)
+    component = np.repeat(np.arange(len(size)), levels)
+    r = size[component]
+    natural = np.concatenate([start[k] + np.arange(m) * size[k] for k, m in enumerate(levels)])
+    new = np.empty(N, np.int64)
+    new[order] = np.arange(N)
+    begin = np.concatenate([[0], np.cumsum(r[order])])  # first row of M of each node, in the new order
+    pattern.sort_indices()
+    column = np.repeat(np.arange(N), np.diff(pattern.indptr))
+    kept = np.flatnonzero(new[pattern.indices] >= new[column])
+    i, j = pattern.indices[kept], column[kept]
+    ri, rj = r[i].astype(np.int64), r[j].astype(np.int64)
+    ptr = np.concatenate([[0], np.cumsum(ri * rj)])
+    B = np.zeros(ptr[-1])
+    for a in range(int(size.max())):
+        for c in range(int(size.max())):
+            left, right = (
+                hstack(
+                    [Zs[e] if e < len(Zs) else csr_matrix(Zs[0].shape) for Zs in parts],
+                    format="csc",
+                )
+                for e in (a, c)
+            )
+            has = np.flatnonzero((a < ri) & (c < rj))
+            B[ptr[has] + a * rj[has] + c] = _at(pattern, left.T @ right, kept[has])
+    t = np.repeat(np.arange(len(kept)), ri * rj)
+    inner = np.arange(ptr[-1]) - ptr[t]
+    row = begin[new[i]][t] + inner // rj[t]
+    col = begin[new[j]][t] + inner % rj[t]
+    low = row >= col
+    q = int(begin[-1])
+    # each entry carries its number, so that sorting into columns tells where it went
+    lower = csc_matrix((np.arange(1, low.sum() + 1), (row[low], col[low])), shape=(q, q))
+    lower.sort_indices()
+    place = np.empty(lower.nnz, np.int64)
+    place[lower.data - 1] = np.arange(lower.nnz)
+    where = np.full(ptr[-1], -1, np.int64)
+    where[low] = place
+    pairs = Pairs(component[i], component[j], ptr[:-1], B, _at(pattern, P_nodes, kept), where, i == j)
+    return pairs, lower, _expand(natural, r, order)
+
+
+def _expand(natural: np.ndarray, r: np.ndarray, order: np.ndarray) -> np.ndarray:
+    """Natural places of all effects of the nodes in a new order."""
+    counts = r[order]
+    within = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
+    return np.repeat(natural[order], counts) + within
