@@ -8,7 +8,6 @@ from vcbench.errors import ModelError, did_you_mean
 from vcbench.kernels.blocks import BlockKernel, Blocks, shared_groups
 from vcbench.kernels.dense import DenseKernel
 from vcbench.kernels.low_rank import LowRankKernel, n_columns
-from vcbench.kernels.sparse import SparseKernel
 from vcbench.kernels.structured import StructuredKernel
 from vcbench.kernels.units import Units
 from vcbench.model.component import Component
@@ -86,16 +85,15 @@ def build(model: Model, kernel: str = "auto") -> "Kernel":
 
 
 def _builder(kernel: str) -> "Callable[[Model, str], Kernel]":
-<<<<<<< /tmp/w/wt/vcbench/kernels/choose.py
-    own = {"crossed": CrossedKernel, "dense": DenseKernel, "low_rank": LowRankKernel, "sparse": SparseKernel}
-    return own.get(kernel, BlockKernel).build
-=======
-    if kernel == "crossed":  # its file compiles, so that it is read when it is needed
+    if kernel == "crossed":  # these files compile, so that they are read when they are needed
         from vcbench.kernels.crossed import CrossedKernel
 
         return CrossedKernel.build
+    if kernel == "sparse":
+        from vcbench.kernels.sparse import SparseKernel
+
+        return SparseKernel.build
     return {"dense": DenseKernel, "low_rank": LowRankKernel}.get(kernel, BlockKernel).build
->>>>>>> /tmp/w/head.tmp
 
 
 def _structured(model: Model, kernel: str) -> StructuredKernel:
@@ -197,20 +195,17 @@ def explain(model: Model) -> str:
     elif name == "spectral":
         lines.append(f"one iteration: O(n d²) ≈ {n * (d + 2) ** 2:,} multiplications after one eigendecomposition.")
     elif name == "crossed":
-<<<<<<< /tmp/w/wt/vcbench/kernels/choose.py
-        lines += build(model, name).design.explain([c.name for c in model.components for _ in c.effects])  # type: ignore[attr-defined]
+        inner: Any = build(model, name)
+        inner = inner.view.inner if isinstance(inner, StructuredKernel) else inner
+        lines += inner.design.explain([c.name for c in model.components for _ in c.effects])
     elif name == "sparse":
-        design = build(model, name).design  # type: ignore[attr-defined]
+        inner = build(model, name)
+        design = (inner.view.inner if isinstance(inner, StructuredKernel) else inner).design
         lines.append(
             f"one iteration: a sparse Cholesky factor of {design.q} rows with {design.fronts.n_nonzero:,} entries "
             f"(the coefficient matrix has {design.n_entries:,}) ≈ {design.fronts.flops:,} multiplications, its inverse "
             "at those entries about three times as many."
         )
-=======
-        inner: Any = build(model, name)
-        inner = inner.view.inner if isinstance(inner, StructuredKernel) else inner
-        lines += inner.design.explain([c.name for c in model.components for _ in c.effects])
->>>>>>> /tmp/w/head.tmp
     elif name == "low_rank":
         q = n_columns(model)
         lines.append(f"one iteration: O(q³) ≈ {2 * q**3:,} multiplications, whatever n is, after one QR of Z.")
