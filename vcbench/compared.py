@@ -65,15 +65,15 @@ def _rows(comparison: "Comparison", narrow: bool) -> list[list[str]]:
         middle = [num.with_se(v, s) for v, s in zip(f.theta_values, f.theta_se, strict=True)] if narrow else []
         if len(f.theta_values) == 2:
             middle.append(num.fixed(float(f.theta_values[0] / f.theta_values.sum()), 3))
-        reached = best.get("reml" if f.criterion == "none" else f.criterion, math.nan) - f.loglik
+        reached = best.get("reml" if f.is_moments else f.criterion, math.nan) - f.loglik
         delta = num.ABSENT if posterior or not math.isfinite(reached) else _deficit(reached)
-        iterations = num.ABSENT if posterior or f.criterion == "none" else num.count(f.n_iter)
+        iterations = num.ABSENT if posterior or f.is_moments else num.count(f.n_iter)
         ending = ENDINGS.get(f.status, str(f.status)) + "".join(
             f", {name} {num.significant(float(f.extra[key]), 3)}"
             for key, name in (("rhat", "R̂"), ("ess_bulk", "ESS"))
             if isinstance(f.extra.get(key), int | float)
         )
-        estimand = "posterior" if posterior else ESTIMANDS[f.criterion]
+        estimand = "posterior" if posterior else ESTIMANDS["none" if f.is_moments else f.criterion]
         rows.append([label, estimand, *middle, delta, iterations, num.seconds(f.seconds), ending])
         if posterior and narrow:
             assert f.limits is not None
@@ -87,7 +87,7 @@ def _best(comparison: "Comparison") -> dict[str, float]:
     """The highest log-likelihood of the likelihood methods under each criterion."""
     best: dict[str, float] = {}
     for f in comparison.fits.values():
-        if f.limits is None and f.criterion in ("ml", "reml") and math.isfinite(f.loglik):
+        if f.limits is None and not f.is_moments and math.isfinite(f.loglik):
             best[f.criterion] = max(best.get(f.criterion, -math.inf), f.loglik)
     return best
 
@@ -106,7 +106,7 @@ def _remarks(comparison: "Comparison") -> list[str]:
             lines.append(f"       {label} ended {f.status} after {num.plural(f.n_iter, 'iteration')}{below}.")
     settled = [f for c in ("reml", "ml") for f in comparison.settled(c).values()]
     for label, f in comparison.fits.items():
-        if f.criterion == "none" and settled:
+        if f.is_moments and settled:
             se = np.fmax(settled[0].theta_se.to_numpy(), f.theta_se.to_numpy())
             distance = float(np.nanmax(np.abs(f.theta_values - settled[0].theta_values) / se, initial=0.0))
             lines.append(
@@ -120,7 +120,7 @@ def _remarks(comparison: "Comparison") -> list[str]:
 def _parameters(comparison: "Comparison") -> list[str]:
     """Where parameters are too many for a line: each with the best fit's estimate and who is farthest from it."""
     usable = {k: f for k, f in comparison.fits.items() if np.isfinite(f.theta_values).all()}
-    order = sorted(usable, key=lambda k: (usable[k].criterion == "none", -usable[k].loglik))
+    order = sorted(usable, key=lambda k: (usable[k].is_moments, -usable[k].loglik))
     reference = order[0]
     base, rows = usable[reference], []
     se = base.theta_se.to_numpy()

@@ -459,7 +459,11 @@ class Comparison:
         rows = []
         for label, f in self.fits.items():
             best = max(
-                (g.loglik for g in self.fits.values() if g.criterion == f.criterion and math.isfinite(g.loglik)),
+                (
+                    g.loglik
+                    for g in self.fits.values()
+                    if g.criterion == f.criterion and g.is_moments == f.is_moments and math.isfinite(g.loglik)
+                ),
                 default=math.nan,
             )
             row = {
@@ -602,7 +606,7 @@ def lrt(fit0: Fit, fit1: Fit) -> LikelihoodRatio:
         raise ModelError(
             f"the fits have criteria `{fit0.criterion}` and `{fit1.criterion}`. Fit both by ML, or both by REML."
         )
-    if any(METHODS[f.method].kind == "moments" for f in (fit0, fit1)):
+    if fit0.is_moments or fit1.is_moments:
         raise ModelError(
             f"a fit by `{fit0.method}` and one by `{fit1.method}`: estimates by moments maximise no likelihood. "
             "Fit both by ML, or both by REML."

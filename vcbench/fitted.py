@@ -128,9 +128,8 @@ class Fit:
                 )
             from vcbench.inference.standard_errors import theta_covariance
             from vcbench.kernels import build
-            from vcbench.methods import METHODS
 
-            if METHODS[self.method].kind == "moments" or self.limits is not None or not self.is_estimate:
+            if self.is_moments or self.limits is not None or not self.is_estimate:
                 p = len(self.theta_values)
                 self.cache[key] = self.cache.get("default", np.full((p, p), np.nan))
             else:
@@ -142,6 +141,13 @@ class Fit:
                 self.cache[key] = cov
                 self.cache[f"{key}:used"] = used
         return self.cache[key]
+
+    @property
+    def is_moments(self) -> bool:
+        """True for estimates by moments: raw, and maximising no likelihood whatever the criterion is called."""
+        from vcbench.methods import METHODS
+
+        return self.method in METHODS and METHODS[self.method].kind == "moments"
 
     @property
     def is_estimate(self) -> bool:

@@ -23,7 +23,8 @@ def summarise(fit: "Fit") -> str:
     """The fit on a page: what was fitted, how it ended, what was estimated."""
     from vcbench import __version__
 
-    title = f"Linear mixed model, {CRITERIA[_climbed(fit)]}" if fit.limits is None else "Linear mixed model, posterior"
+    estimand = "none" if fit.is_moments else fit.criterion
+    title = f"Linear mixed model, {CRITERIA[estimand]}" if fit.limits is None else "Linear mixed model, posterior"
     lines = [f"{title:<68}vcbench {__version__}"]
     if fit.facts.formula:
         lines.append(fit.facts.formula)
@@ -32,13 +33,6 @@ def summarise(fit: "Fit") -> str:
     lines += folded(verdict(fit))
     lines += ["", *_variances(fit), "", *_fixed(fit), "", *_anova(fit), *folded(_notes(fit))]
     return "\n".join(lines).rstrip()
-
-
-def _climbed(fit: "Fit") -> str:
-    """The criterion that was maximised: "none" for estimates by moments, though MINQUE's is called reml."""
-    from vcbench.methods import METHODS
-
-    return "none" if fit.method in METHODS and METHODS[fit.method].kind == "moments" else fit.criterion
 
 
 def folded(lines: Sequence[str], width: int = WIDTH) -> list[str]:
@@ -52,14 +46,15 @@ def folded(lines: Sequence[str], width: int = WIDTH) -> list[str]:
 
 def verdict(fit: "Fit") -> list[str]:
     """How it ended, in one or a few lines."""
+    estimand = "none" if fit.is_moments else fit.criterion
     word = "BOUNDARY" if fit.status is Status.AT_BOUNDARY else str(fit.status)
     did = f"method {fit.method}"
-    if fit.n_eval and _climbed(fit) != "none" and fit.limits is None:
+    if fit.n_eval and not fit.is_moments and fit.limits is None:
         did += f", {num.plural(fit.n_iter, 'iteration')}"
     did += f", {num.seconds(fit.seconds)}"
     line = f"{word:<11}{did}"
     if not num.is_absent(fit.loglik):
-        line += f" · {LOGLIK[_climbed(fit)]} {num.fixed(fit.loglik, 4)}"
+        line += f" · {LOGLIK[estimand]} {num.fixed(fit.loglik, 4)}"
         line += f" · AIC {num.fixed(fit.aic, 2)} · BIC {num.fixed(fit.bic, 2)}"
     lines = [line]
     if fit.status is Status.AT_BOUNDARY:

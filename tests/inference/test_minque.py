@@ -218,3 +218,12 @@ def test_minque__says_that_it_maximised_nothing():
     assert text.startswith("Linear mixed model, method of moments")
     assert "REML logLik at the estimate" in text
     assert "iteration" not in text
+
+
+def test_minque__stands_beside_the_likelihood_methods_as_another_estimator():
+    """Of raw estimates ℓ_REML may lie above the maximum, which has no negative variance: that is no better fit."""
+    comparison = vc.compare(dyestuff2(), ("ai", "minque"))
+    assert comparison.fits["minque"].loglik > comparison.fits["ai"].loglik
+    assert comparison.table.set_index("method")["deficit"].to_dict() == {"ai": 0.0, "minque": 0.0}
+    assert "minque is another estimator, up to" in str(comparison)
+    assert next(line for line in str(comparison).splitlines() if line.startswith("  minque")).split()[1] == "moments"

@@ -19,12 +19,14 @@ class Basis:
 
     Q: np.ndarray
     T: np.ndarray
+    holds_constant: bool = False
 
     @classmethod
     def of(cls, X: np.ndarray) -> "Basis":
         """The basis of X (n, d) by QR."""
         Q, T = np.linalg.qr(X)
-        return cls(np.ascontiguousarray(Q), T)
+        off = np.abs(1.0 - Q @ Q.sum(axis=0)).max(initial=0.0)  # of the column of ones, its part outside X
+        return cls(np.ascontiguousarray(Q), T, bool(off < 1e-12))
 
     @property
     def logdet(self) -> float:
@@ -45,8 +47,7 @@ class Basis:
         Where X holds the constant, y less its mean is exact in floating point if its digits lead with a constant; the
         rounding of QQᵀy is then that of the digits which vary.
         """
-        ones = np.ones(len(self.Q))
-        if np.abs(ones - self.Q @ (self.Q.T @ ones)).max() < 1e-12:
+        if self.holds_constant:
             y = y - y.mean(axis=0)
         return y - self.Q @ (self.Q.T @ y)
 
