@@ -69,9 +69,7 @@ def test_of__knows_unknown_parents_and_adds_parents_without_a_row(unknown):
 def test_of__columns_by_keyword():
     frame = {"kid": [1, 2, 3], "pa": [0, 0, 1], "ma": [0, 0, 2]}
     assert len(Pedigree.of(frame, id="kid", sire="pa", dam="ma")) == 3
-    with pytest.raises(
-        DataError, match=r"no column `sire` or `father` for the sire; it has kid, pa, ma\. Pass `sire=`"
-    ):
+    with pytest.raises(DataError, match=r"no column `sire` or `father` for the sire; it has kid, pa, ma\."):
         Pedigree.of(frame, id="kid")
     with pytest.raises(DataError, match="no column `papa`"):
         Pedigree.of(frame, id="kid", sire="papa", dam="ma")
@@ -79,7 +77,9 @@ def test_of__columns_by_keyword():
 
 def test_of__a_loop_is_named():
     frame = {"id": ["a", "b", "c", "d"], "sire": ["", "d", "b", "c"], "dam": ["", "a", "a", ""]}
-    with pytest.raises(DataError, match="a loop of descent.*`b` is a child of `d` is a child of `c` is a child of `b`"):
+    with pytest.raises(
+        DataError, match=r"a loop of descent.*`b` is a child of `d` is a child of `c` is a child of `b`"
+    ):
         Pedigree.of(frame)
     with pytest.raises(DataError, match="`a` is a child of `a`"):
         Pedigree.of({"id": ["a"], "sire": ["a"], "dam": [0]})
