@@ -209,11 +209,12 @@ def row(id: str, folder: Path, largest_dense: int = LARGEST_DENSE) -> Row:
         return Row(id, refit, error=f"{model.n_obs} observations; the re-fit has {refit_of['nobs']}")
     if not fit.status.ok and "known" not in recipe:
         return Row(id, refit, fit=fit, error=f"{fit.status}: {fit.message}")
-    numbers = [_number(id, fit, entry) for entry in refit_of.get("published", [])]
+    numbers = [number(id, fit, entry) for entry in refit_of.get("published", [])]
     return Row(id, refit, tuple(numbers), fit, time.perf_counter() - start)
 
 
-def _number(id: str, fit: vc.Fit, entry: dict[str, Any]) -> Number:
+def number(id: str, fit: vc.Fit, entry: dict[str, Any]) -> Number:
+    """One published number of the index beside the fit's."""
     said, value, tolerance = entry["quantity"], float(entry["value"]), entry["tolerance"]
     try:
         ours = quantity(fit, expression(id, said))

@@ -13,6 +13,8 @@ import pytest
 from references import table
 from references.table import Number, Row
 
+import vcbench as vc
+
 FOLDER = table.shared_folder()
 if FOLDER is None:
     pytest.skip("the shared data are not here (VCBENCH_DATA)", allow_module_level=True)
@@ -107,3 +109,15 @@ def test_command__prints_a_fit_and_says_by_its_exit_whether_it_holds(capsys, mon
     assert table.main(["--fit", "rail.ml"]) == 1
     assert "column `Rails` is not in the data" in capsys.readouterr().out
     assert table.main(["--fit", "nothing"]) == 2
+
+
+@pytest.mark.parametrize("type", [1, 2, 3])
+@pytest.mark.parametrize(
+    "id", ["dyestuff.reml", "rail.reml", "vca.ep05a2_1.bal.reml", "vca.ep05a2_2.bal.reml", "vca.ep05a2_3.bal.reml"]
+)
+def test_anova__of_balanced_data_meets_the_published_components(id, type):
+    """For balanced data with no negative estimate, REML's printed components are those of the analysis of variance."""
+    fit = vc.fit(table.build_model(id, FOLDER), "anova", type=type)
+    met = [table.number(id, fit, entry) for entry in INDEX[id][1]["published"]]
+    assert [n.quantity for n in met if not n.right] == []
+    assert fit.loglik == pytest.approx(row(id).fit.loglik, abs=1e-9)
