@@ -68,7 +68,7 @@ def point(model, where, seed):
         if where == ("no leading variance" if c is lead else "no dense variance"):
             theta[mine] = 0.0
     if where in ("tiny", "zero"):
-        theta[:-1] *= 1e-7 * (where == "tiny")
+        theta[:-1] *= 1e-10 * (where == "tiny")
     if where == "negative":  # as moment estimates may be: V is positive definite all the same
         theta[:-1] *= -1e-3
         theta[0] *= -1e3
@@ -127,6 +127,28 @@ def test_crossed__each_need_alone_is_the_same_answer(layout):
         got = getattr(k.evaluate(theta, (need,)), need)
         assert (got == getattr(everything, need)).all()
     assert (k.evaluate(theta, ("moments",)).moments.F == everything.moments.F).all()
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_crossed__a_log_likelihood_is_gone_on_from_at_its_own_theta_only(layout, monkeypatch):
+    model = build_model(layout, 6)
+    here, there = point(model, "inside", 6), point(model, "inside", 7)
+    needs = ("score", "average", "moments")
+    want = {id(t): CrossedKernel.build(model).evaluate(t, (*needs, "expected")) for t in (here, there)}
+    k, built = CrossedKernel.build(model), []
+    monkeypatch.setattr(
+        crossed_solve.Factorised, "_factorise", lambda s, f=crossed_solve.Factorised._factorise: built.append(1) or f(s)
+    )
+    for first, then, factors in ((here, here, 1), (here, there, 2), (there, here, 2), (there, there, 1)):
+        built.clear()
+        assert k.evaluate(first).loglik == want[id(first)].loglik
+        got = k.evaluate(then, needs)
+        assert len(built) == factors
+        assert (got.score == want[id(then)].score).all()
+        assert (got.average == want[id(then)].average).all()
+        assert (got.moments.F == want[id(then)].moments.F).all()
+    k.evaluate(here)
+    assert k.bind(model.y * 2.0).evaluate(here).loglik != want[id(here)].loglik  # another response begins anew
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)

@@ -23,7 +23,7 @@ COPIES = 2
 class Factor:
     """A grouping factor with the effects of every component that belongs to it: rows A (n, r), codes (n,).
 
-    Its N·r effects begin at `at` among all; `effects` (r,) are its effects in the order of the components.
+    Its q = N·r effects begin at `at` among all; `effects` (r,) are those of a level in the order of the components.
     """
 
     codes: np.ndarray = field(repr=False)
@@ -33,18 +33,14 @@ class Factor:
     at: int = 0
     block: tuple[np.ndarray, np.ndarray] = field(init=False, repr=False)  # where its effects meet in Ω (R, R)
 
+    r: int = field(init=False)
+    q: int = field(init=False)
+
     def __post_init__(self) -> None:
-        object.__setattr__(self, "block", np.ix_(self.effects, self.effects))
-
-    @property
-    def r(self) -> int:
-        """Effects of a level."""
-        return self.A.shape[1]
-
-    @property
-    def q(self) -> int:
-        """Effects of all levels."""
-        return self.n_levels * self.r
+        put = lambda key, value: object.__setattr__(self, key, value)  # noqa: E731 - frozen: set once, here
+        put("block", np.ix_(self.effects, self.effects))
+        put("r", self.A.shape[1])
+        put("q", self.n_levels * self.r)
 
     def part(self, C: np.ndarray, skip: int = 0) -> np.ndarray:
         """Its rows of C (q, m), as (N, r, m); a view. `skip`: the leading rows that C lacks."""
@@ -130,7 +126,7 @@ class CrossedDesign:
         """The other factors."""
         return self.factors[1:]
 
-    @property
+    @cached_property
     def q(self) -> int:
         """Effects of all factors."""
         return sum(f.q for f in self.factors)
@@ -140,18 +136,18 @@ class CrossedDesign:
         """Effects of the dense factors: the size of the Schur complement."""
         return self.q - self.lead.q
 
-    @property
+    @cached_property
     def n_effects(self) -> int:
         """R: effects of all components."""
         return sum(f.r for f in self.factors)
 
-    @property
+    @cached_property
     def work(self) -> int:
         """Multiplications of one log-likelihood: Cholesky factor of the dense part, scatter-add into it."""
         cross = self.crosses[0]
         return self.q1**3 // 3 + int((np.diff(cross.ptr) ** 2).sum()) * self.lead.r**2
 
-    @property
+    @cached_property
     def exact_work(self) -> int:
         """Multiplications of one exact expected information: a solution for each of q right-hand sides."""
         nnz = sum(len(c.idx) * c.row.r for c in self.crosses)
