@@ -26,10 +26,11 @@ PRIORS = '0, 1, "iterated" or a mapping of parameter names to values'
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Estimate:
-    """θ̂ by moments: the prior θ_0 of its last equations, how it ended, iterations and evaluations."""
+    """θ̂ by moments: the prior θ_0 of its last equations and their S/2, how it ended, iterations and evaluations."""
 
     theta: np.ndarray
     prior: np.ndarray
+    half_S: np.ndarray | None = None
     status: Status = Status.CONVERGED
     message: str = ""
     n_iter: int = 1
@@ -112,21 +113,21 @@ def minque(kernel: Any, prior: Any = 0, tol: float = 1e-6, max_iter: int = 200) 
         if theta0[-1] > 0:  # the ratios of a prior matter, not its size: at the data's own nothing cancels
             theta0 = theta0 * (kernel.layout.scale[-1] / theta0[-1])
         half_S, score = moment_matrix(kernel, theta0)
-        return Estimate(theta0 + np.linalg.solve(half_S, score), theta0)
+        return Estimate(theta0 + np.linalg.solve(half_S, score), theta0, half_S)
     theta = no_prior(kernel)
     for n_iter in range(max_iter + 1):
         if not np.isfinite(kernel.evaluate(theta, (), "reml").loglik):
-            return Estimate(theta, theta, Status.SINGULAR_V, _not_definite(kernel, theta, n_iter), n_iter, n_iter)
+            return Estimate(theta, theta, None, Status.SINGULAR_V, _not_definite(kernel, theta, n_iter), n_iter, n_iter)
         half_S, score = moment_matrix(kernel, theta)
         step = np.linalg.solve(half_S, score)
         distance = float(np.sqrt(max(score @ step, 0.0)))
         if distance <= tol:
-            return Estimate(theta, theta, Status.CONVERGED, "", n_iter, n_iter + 1)
+            return Estimate(theta, theta, half_S, Status.CONVERGED, "", n_iter, n_iter + 1)
         if n_iter == max_iter:
             break
         theta = theta + step
     message = f"stopped at {max_iter} iterations, {distance:.2g} standard errors from a fixed point"
-    return Estimate(theta, theta, Status.MAX_ITER, message, max_iter, max_iter + 1)
+    return Estimate(theta, theta, half_S, Status.MAX_ITER, message, max_iter, max_iter + 1)
 
 
 def _not_definite(kernel: Any, theta: np.ndarray, n_iter: int) -> str:
@@ -134,10 +135,12 @@ def _not_definite(kernel: Any, theta: np.ndarray, n_iter: int) -> str:
     return f"V is not positive definite after {n_iter} steps of MINQUE, at {at}: iterated MINQUE is not guarded"
 
 
-def moment_covariance(kernel: Any, theta: np.ndarray, prior: np.ndarray | None = None) -> np.ndarray:
-    """Cov(θ̂) (p, p): the sandwich at V(θ), of equations at the prior (none: those of `moments`)."""
+def moment_covariance(
+    kernel: Any, theta: np.ndarray, prior: np.ndarray | None = None, half_S: np.ndarray | None = None
+) -> np.ndarray:
+    """Cov(θ̂) (p, p): the sandwich at V(θ), of equations at the prior (none: those of `moments`), S/2 if it is known."""
     prior = no_prior(kernel) if prior is None else prior
-    half_S, _ = moment_matrix(kernel, prior)
+    half_S = moment_matrix(kernel, prior)[0] if half_S is None else half_S
     if isinstance(kernel, BlockKernel) and prior[-1] > 0:
         Sigma = _block_sandwich(kernel, theta, prior)
     else:
