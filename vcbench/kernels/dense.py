@@ -1,13 +1,17 @@
 """The oracle: V(θ) as an n × n matrix, every formula of MATH §1–3 as printed. O(n³) an evaluation, any model."""
 
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 
 import numpy as np
-from scipy.linalg import cho_factor, cho_solve, solve_triangular
+from scipy.linalg import cho_factor, cho_solve
+from scipy.linalg.lapack import dpotrf, dpotri
 
 from vcbench.errors import ModelError
 from vcbench.kernels.blocks import Layout, _residual_sd
+from vcbench.kernels.posterior import Reduced, moments_of
 from vcbench.kernels.protocol import Basis, Evaluation, Moments
+from vcbench.model.component import Component
 from vcbench.model.model import Model
 
 MEMORY = 12  # GB that the matrices ∂V/∂θ_j and their like may take
@@ -21,7 +25,9 @@ class DenseKernel:
     model: Model
     layout: Layout
     basis: Basis
-    factors: list[np.ndarray] = field(repr=False)  # Z^(a) of all effects stacked
+    factors: list[np.ndarray] = field(repr=False)  # Z^(a) of all effects, columns of one matrix Z
+    Z: np.ndarray = field(repr=False)
+    at: list[slice] = field(repr=False)
     component: np.ndarray = field(repr=False)  # component of each effect
     V: np.ndarray = field(repr=False)  # ∂V/∂θ_j, residual last
     y: np.ndarray = field(repr=False)  # response less offset and OLS fit
@@ -36,30 +42,37 @@ class DenseKernel:
         if gigabytes > MEMORY:
             raise ModelError(
                 f"kernel `dense` would need {gigabytes:.0f} GB for n = {model.n_obs} observations and "
-                f"{model.n_theta} variance "
-                f"parameters (its limit is {MEMORY} GB). Models of several grouping factors or matrices have no "
-                f"other kernel yet: "
-                "keep one random term, or fewer observations."
+                f"{model.n_theta} variance parameters (its limit is {MEMORY} GB). No n × n matrix is formed by "
+                "`crossed` (grouping factors), `low_rank` (fewer columns than observations) and `sparse` (pedigrees "
+                "and other sparse precisions): say the components so that one fits, or keep fewer observations."
             )
         factors, component = [], []
         for k, c in enumerate(model.components):
             factors += c.factors()
             component += [k] * c.n_effects
         n = model.n_obs
+        Z = np.hstack(factors) if factors else np.zeros((n, 0))
+        at = [slice(i, j) for i, j in pairwise(np.cumsum([0] + [F.shape[1] for F in factors]))]
+        factors = [Z[:, own] for own in at]
         basis = Basis.of(model.X)
         y = model.y if model.offset is None else model.y - model.offset
         sd = _residual_sd(basis, y)
         size, at = [], 0
         for c in model.components:
-            size.append(np.array([(Z**2).sum() / n for Z in factors[at : at + c.n_effects]]))
+            size.append(np.array([np.vdot(Z, Z) / n for Z in factors[at : at + c.n_effects]]))
             at += c.n_effects
         layout = Layout.of(model, size, sd)
         V = np.empty((model.n_theta, n, n))
-        for j, (a, b) in enumerate(zip(layout.pa, layout.pb, strict=True)):
-            product = factors[a] @ factors[b].T
-            V[j] = product if a == b else product + product.T
+        j = 0
+        for k, c in enumerate(model.components):
+            own = [Z for Z, at in zip(factors, component, strict=True) if at == k]
+            for a, b in c.index:
+                V[j] = _derivative(c, own, a, b)
+                j += 1
         V[-1] = np.eye(n)
-        kernel = cls(name, model, layout, basis, factors, np.array(component, int), V, y, np.zeros(model.n_fixed), sd)
+        kernel = cls(
+            name, model, layout, basis, factors, Z, np.array(component, int), V, y, np.zeros(model.n_fixed), sd
+        )
         return kernel._with(y)
 
     def _with(self, y: np.ndarray) -> "DenseKernel":
@@ -91,11 +104,13 @@ class DenseKernel:
             criterion = "ml"
         reml = criterion == "reml"
         failed = Evaluation(theta, criterion, -np.inf, np.zeros(d), self.beta0)
-        V = np.tensordot(theta, self.V, axes=1)
+        L, info = dpotrf(np.tensordot(theta, self.V, axes=1).T, lower=1, clean=0, overwrite_a=1)
+        if info:
+            return failed
+        factor = (L, True)
+        VinvQ = cho_solve(factor, Q)
+        A = Q.T @ VinvQ
         try:
-            factor = cho_factor(V, lower=True)
-            VinvQ = cho_solve(factor, Q)
-            A = Q.T @ VinvQ
             A_factor = cho_factor(A, lower=True)
         except np.linalg.LinAlgError:
             return failed
@@ -103,31 +118,35 @@ class DenseKernel:
             gamma = cho_solve(A_factor, VinvQ.T @ y)
         r = y - Q @ gamma
         g = cho_solve(factor, r)
-        logdet = 2.0 * np.log(np.diag(factor[0])).sum()
+        logdet = 2.0 * np.log(np.diag(L)).sum()
         loglik = -0.5 * (n * np.log(2 * np.pi) + logdet + r @ g)
         if reml:
             logdet_A = 2.0 * np.log(np.diag(A_factor[0])).sum()
             loglik += 0.5 * (d * np.log(2 * np.pi) - logdet_A - self.basis.logdet)
         score_gamma = Q.T @ g if given else None
         score = expected = average = moments = None
-        wants_info = {"expected", "observed", "average"} & set(need)
-        if "score" in need or wants_info:
-            T = cho_solve(factor, np.eye(n))
-            P = T if given else T - VinvQ @ cho_solve(A_factor, VinvQ.T)
-            if reml:
-                T = P
+        wants = set(need)
+        if wants & {"score", "expected", "average", "observed"}:
             work = self.V @ g  # V_j P y
-            score = 0.5 * (work @ g - np.einsum("ab,jab->j", T, self.V))
-            if {"expected", "observed"} & set(need):
-                TV = T @ self.V
-                expected = 0.5 * np.einsum("jab,kba->jk", TV, TV)
-            if {"average", "observed"} & set(need):
-                average = 0.5 * work @ P @ work.T
+        if wants & {"average", "observed"}:  # by solutions: no P, no inverse
+            Pw = cho_solve(factor, work.T)
+            if not given:
+                Pw -= VinvQ @ cho_solve(A_factor, VinvQ.T @ work.T)
+            average = 0.5 * work @ Pw
+        if wants & {"score", "expected", "observed"}:
+            T = dpotri(L, lower=1, overwrite_c=1)[0]  # V⁻¹, its lower triangle, in the place of the factor
+            T = _mirrored(T)
+            if reml:
+                T -= VinvQ @ cho_solve(A_factor, VinvQ.T)  # P
+            score = 0.5 * (work @ g - np.array([np.vdot(T, Vj) for Vj in self.V]))
+            if wants & {"expected", "observed"}:
+                TV = [T @ Vj for Vj in self.V[:-1]] + [T]
+                expected = np.array([[0.5 * np.vdot(TVi, TVj.T) for TVj in TV] for TVi in TV])
         if "moments" in need:
             if theta[-1] <= 0:
                 return failed
             try:
-                moments = self._moments(theta, r, A_factor, reml)
+                moments = self._moments(theta, r, A_factor if reml else None)
             except np.linalg.LinAlgError:  # σ² so small that rounding leaves the E-step no definite precision
                 return failed
         return Evaluation(
@@ -154,71 +173,28 @@ class DenseKernel:
             out.append(c.effects_of(h))
         return out
 
-    def _moments(self, theta: np.ndarray, r: np.ndarray, A_factor, reml: bool) -> Moments:
-        """E-step by the joint precision of (γ, w), u = Λw: [QᵀQ/σ², QᵀZΛ/σ²; ·, I + ΛᵀZᵀZΛ/σ²] (γ under REML only)."""
-        Q, y, sigma2 = self.basis.Q, self.y, float(theta[-1])
-        d = Q.shape[1]
-        roots = [_psd_root(Omega) for Omega in self.model.Omegas(theta)]
-        # columns of ZΛ: for component k and root column c, Σ_a Z^(a) Λ_ac (n, N_k)
-        parts, u_of = [], []  # u^(b) = Σ_c Λ_bc w^(c)
-        at = 0
-        offsets = []
-        for k, L in enumerate(roots):
-            first = int(np.flatnonzero(self.component == k)[0])
-            N = self.factors[first].shape[1]
-            offsets.append((first, N, L, at))
-            for c in range(len(L)):
-                parts.append(sum(self.factors[first + a] * L[a, c] for a in range(len(L))))
-                at += N
-        ZL = np.hstack(parts)
-        precision = np.eye(ZL.shape[1]) + ZL.T @ ZL / sigma2
-        factor = cho_factor(precision, lower=True)
-        logdet = 2.0 * np.log(np.diag(factor[0])).sum()
-        half = solve_triangular(factor[0], np.eye(len(precision)), lower=True)
-        C = half.T @ half
-        K = C @ (ZL.T @ Q) / sigma2  # ∂E[w]/∂(−γ)
-        mean = C @ (ZL.T @ r) / sigma2
-        cov_gw = None
-        if reml:
-            M = cho_solve(A_factor, np.eye(d))
-            C = C + K @ M @ K.T
-            cov_gw = -M @ K.T
-        # map to u of each effect
-        for first, N, L, start in offsets:
-            for b in range(len(L)):
-                rows = np.zeros((N, ZL.shape[1]))
-                for c in range(len(L)):
-                    rows[:, start + c * N : start + (c + 1) * N] = np.eye(N) * L[b, c]
-                u_of.append((first + b, rows))
-        u_of.sort(key=lambda item: item[0])
-        U = [rows @ mean for _, rows in u_of]
-        cov = [[rows_a @ C @ rows_b.T for _, rows_b in u_of] for _, rows_a in u_of]
-        fa, fb = self.layout.fa, self.layout.fb
-        Z = self.factors
-        W = np.column_stack([Z[a] @ U[b] for a, b in zip(fa, fb, strict=True)])
-        F = W.T @ W
-        for j, (a, b) in enumerate(zip(fa, fb, strict=True)):
-            for k, (c, e) in enumerate(zip(fa, fb, strict=True)):
-                F[j, k] += np.einsum("ab,ab->", Z[a].T @ Z[c], cov[b][e])
-        R = len(Z)
-        S = np.zeros((R, R))
-        q = self.layout.q
-        Omegas = np.zeros((R, R))
-        for (first, _, L, _), Omega in zip(offsets, self.model.Omegas(theta), strict=True):
-            Omegas[first : first + len(L), first : first + len(L)] = Omega
-        for a in range(R):
-            for b in range(R):
-                if self.component[a] == self.component[b]:
-                    S[a, b] = U[a] @ U[b] + np.trace(cov[a][b]) + (q[a] - len(U[a])) * Omegas[a, b]
-        f = W.T @ r
-        E0 = float(r @ r)
-        if cov_gw is not None:
-            for j, (a, b) in enumerate(zip(fa, fb, strict=True)):
-                f[j] -= np.einsum("ij,ji->", Q.T @ Z[a], (cov_gw @ u_of[b][1].T).T)
-            E0 += float(np.trace(M))
-        return Moments(np.column_stack([fa, fb]), F, W.T @ y, Q.T @ W, S, float(y @ y), f, E0, float(logdet))
+    def _moments(self, theta: np.ndarray, r: np.ndarray, A_factor) -> Moments:
+        """The E-step in the space of all rows: R = Z, nothing outside it."""
+        whole = Reduced(self.model, self.layout, self.at, self.component, self.Z, self.basis.Q, self.y)
+        return moments_of(whole, theta, r, (0.0, 0.0), A_factor)
 
 
-def _psd_root(Omega: np.ndarray) -> np.ndarray:
-    values, vectors = np.linalg.eigh(Omega)
-    return vectors * np.sqrt(np.maximum(values, 0.0))
+def _derivative(c: Component, factors: list[np.ndarray], a: int, b: int) -> np.ndarray:
+    """∂V/∂Ω_ab (n, n) = Z_a A Z_bᵀ, and its transpose where a ≠ b; A = I without a relationship."""
+    if c.relation is None:
+        product = factors[a] @ factors[b].T
+    else:
+        A = c.relation.matrix
+        product = A if c.Z is None else c.incidence(a) @ (c.incidence(b) @ A).T
+    return product if a == b else product + product.T
+
+
+def _mirrored(lower: np.ndarray) -> np.ndarray:
+    """The symmetric matrix of a lower triangle, block by block: what is above the diagonal is overwritten."""
+    n, step = len(lower), 256
+    for i in range(0, n, step):
+        j = min(i + step, n)
+        block = np.tril(lower[i:j, i:j])
+        lower[i:j, i:j] = block + np.tril(block, -1).T
+        lower[i:j, j:] = lower[j:, i:j].T
+    return lower

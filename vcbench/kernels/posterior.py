@@ -13,7 +13,7 @@ from vcbench.model.model import Model
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Reduced:
-    """Z, X and y in the span of Z: R (q, q) with the columns of effect a at `at[a]`, X (q, d), y (q,)."""
+    """Z, X, y in the span of Z, or in all rows: R (m, q) with the columns of effect a at `at[a]`, X (m, d), y (m,)."""
 
     model: Model
     layout: Layout
