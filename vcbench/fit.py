@@ -117,7 +117,7 @@ def _fit_moments(model: Model, known: Method, options: Mapping[str, Any]) -> Fit
     elif found.status is Status.SINGULAR_V:
         cov = np.full((len(theta), len(theta)), np.nan)
     else:
-        cov = moment_covariance(kernel, theta, found.prior, found.half_S)
+        cov = moment_covariance(kernel, theta, found.prior, found.information)
     valid = math.isfinite(at.loglik)
     negative = [n for n, v in zip(model.theta_names, theta, strict=True) if v < 0 and ":cov" not in n]
     note = f"negative estimate of {', '.join(f'`{n}`' for n in negative)}, reported raw" if negative else ""

@@ -26,11 +26,11 @@ PRIORS = '0, 1, "iterated" or a mapping of parameter names to values'
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Estimate:
-    """θ̂ by moments: the prior θ_0 of its last equations and their S/2, how it ended, iterations and evaluations."""
+    """θ̂ by moments: the prior θ_0 of its last equations, the information S/2 there, how it ended, and at what cost."""
 
     theta: np.ndarray
     prior: np.ndarray
-    half_S: np.ndarray | None = None
+    information: np.ndarray | None = None
     status: Status = Status.CONVERGED
     message: str = ""
     n_iter: int = 1
