@@ -57,22 +57,21 @@ class DenseKernel:
         basis = Basis.of(model.X)
         y = model.y if model.offset is None else model.y - model.offset
         sd = _residual_sd(basis, y)
-        size, at = [], 0
+        size, first = [], 0
         for c in model.components:
-            size.append(np.array([np.vdot(Z, Z) / n for Z in factors[at : at + c.n_effects]]))
-            at += c.n_effects
+            size.append(np.array([np.vdot(F, F) / n for F in factors[first : first + c.n_effects]]))
+            first += c.n_effects
         layout = Layout.of(model, size, sd)
         V = np.empty((model.n_theta, n, n))
         j = 0
         for k, c in enumerate(model.components):
-            own = [Z for Z, at in zip(factors, component, strict=True) if at == k]
+            own = [F for F, of in zip(factors, component, strict=True) if of == k]
             for a, b in c.index:
                 V[j] = _derivative(c, own, a, b)
                 j += 1
         V[-1] = np.eye(n)
-        kernel = cls(
-            name, model, layout, basis, factors, Z, np.array(component, int), V, y, np.zeros(model.n_fixed), sd
-        )
+        own = np.array(component, int)
+        kernel = cls(name, model, layout, basis, factors, Z, at, own, V, y, np.zeros(model.n_fixed), sd)
         return kernel._with(y)
 
     def _with(self, y: np.ndarray) -> "DenseKernel":
