@@ -9,6 +9,7 @@ from vcbench.errors import MethodError
 from vcbench.kernels import build
 from vcbench.solvers.acceleration import ORDER, daarem_step, memory_for, squarem_step
 from vcbench.solvers.registry import BASES, SOLVERS
+from vcbench.solvers.run import CHECK_EVERY
 from vcbench.solvers.solve import solve
 from vcbench.status import Status
 
@@ -100,6 +101,7 @@ def test_many_responses__are_fitted_as_one_by_one(method):
     for j in range(4):
         one = vc.fit(problem.model.replace(y=Y[:, j]), method, "ml", base="px-em")
         assert one.status is Status(many[j].status)
-        assert many[j].n_iter == one.n_iter
+        # the stop rule is looked at every tenth iteration, and rounding, extrapolated, can tip it once
+        assert abs(many[j].n_iter - one.n_iter) <= CHECK_EVERY
         # both end within 1e-6 SE of the maximum; an extrapolation multiplies rounding by its length
         assert many[j].theta.to_numpy() == pytest.approx(one.theta.to_numpy(), rel=1e-6)

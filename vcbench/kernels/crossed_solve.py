@@ -120,7 +120,10 @@ class Factorised:
         """Form S and factorise it."""
         if not np.isfinite(Omega).all():
             return None
-        new = cls(D, Omega, sigma2)
+        try:
+            new = cls(D, Omega, sigma2)
+        except np.linalg.LinAlgError:  # σ²I + A_lΩ_0 is singular: so is V
+            return None
         return new if new._factorise() else None
 
     def _root(self, f: Factor) -> np.ndarray:
@@ -153,8 +156,10 @@ class Factorised:
         if self.indefinite:
             return self._factorise_indefinite(signs)
         info = dpotrf(S.T, lower=0, clean=0, overwrite_a=1)[1]  # S.T in Fortran's order is S: LAPACK works in place
+        if info != 0:
+            return False
         self.logdet += 2.0 * np.log(np.einsum("ii->i", S)).sum()
-        return info == 0
+        return True
 
     def _factorise_indefinite(self, signs: np.ndarray) -> bool:
         """Sylvester: V is positive definite where [D_0 + Λ_0ᵀA_lΛ_0/σ²]_l and S have the inertia of D."""

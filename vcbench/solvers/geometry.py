@@ -74,11 +74,51 @@ def gradient_matrix(score, c, ptr, effects, where):
 
 
 @njit(cache=True)
+def eigen_two(M):
+    """`eigen` of a 2 × 2 matrix by one Jacobi rotation: tan of its angle is the smaller root t of t² + 2τt − 1 = 0."""
+    a, b, c = M[0, 0], M[1, 0], M[1, 1]
+    t = 0.0
+    if b != 0.0:
+        tau = 0.5 * (c - a) / b
+        t = 1.0 / (abs(tau) + math.sqrt(1.0 + tau * tau))
+        if tau < 0.0:
+            t = -t
+    cos = 1.0 / math.sqrt(1.0 + t * t)
+    sin = t * cos
+    first, second = a - t * b, c + t * b
+    values, vectors = np.empty(2), np.empty((2, 2))
+    low = 0 if first <= second else 1
+    values[low], values[1 - low] = first, second
+    vectors[0, low], vectors[1, low] = cos, -sin
+    vectors[0, 1 - low], vectors[1, 1 - low] = sin, cos
+    return values, vectors
+
+
+@njit(cache=True)
 def eigen(M):
     """Eigenvalues ascending and vectors of a symmetric matrix."""
     if M.shape[0] == 1:
-        return np.array([M[0, 0]]), np.ones((1, 1))
+        values = np.empty(1)
+        values[0] = M[0, 0]
+        return values, np.ones((1, 1))
+    if M.shape[0] == 2:
+        return eigen_two(M)
     return np.linalg.eigh(M)
+
+
+@njit(cache=True)
+def stays_inside(theta, delta, share, c, ptr, effects, where):
+    """True where share·Ω + Δ of cone c is positive definite: the step takes less than `share` of every direction."""
+    if c == ptr.shape[0] - 1 or ptr[c + 1] - ptr[c] == 1:
+        j = theta.shape[0] - 1 if c == ptr.shape[0] - 1 else where[effects[ptr[c]], effects[ptr[c]]]
+        return share * theta[j] + delta[j] > 0.0
+    k = ptr[c + 1] - ptr[c]
+    M = np.empty((k, k))
+    for i in range(k):
+        for j in range(i + 1):
+            at = where[effects[ptr[c] + i], effects[ptr[c] + j]]
+            M[i, j] = share * theta[at] + delta[at]
+    return cholesky_in_place(M)
 
 
 @njit(cache=True)
@@ -118,8 +158,10 @@ def first_smooth(ptr):
 
 @njit(cache=True)
 def tangent(theta, rank, ptr, effects, where):
-    """T (p, m): a basis of the directions in which θ may move without leaving its face."""
+    """T (p, m): a basis of the directions in which θ may move without leaving its face; I inside the space."""
     p = theta.shape[0]
+    if not on_boundary(rank, ptr):
+        return np.eye(p)
     m = 0
     for c in range(rank.shape[0]):
         k, rho = cone_size(c, ptr), rank[c]
@@ -236,8 +278,12 @@ def decrement(score, info, T):
     """√(gᵀI⁻¹g) over the free directions T: the distance to the optimum in standard errors; inf if I is singular."""
     if T.shape[1] == 0:
         return 0.0
-    g = T.T @ score
-    ok, x = scaled_solve(T.T @ info @ T, g)
+    if T.shape[1] == T.shape[0]:  # T = I
+        g = score
+        ok, x = scaled_solve(info, score)
+    else:
+        g = T.T @ score
+        ok, x = scaled_solve(T.T @ info @ T, g)
     if not ok:
         return np.inf
     return math.sqrt(max(g @ x, 0.0))
@@ -253,6 +299,8 @@ def retract(theta, delta, s, rank, ptr, effects, where):
         k, rho = cone_size(c, ptr), rank[c]
         if rho == 0:
             put_cone(out, c, ptr, effects, where, cone_matrix(theta, c, ptr, effects, where))
+            continue
+        if rho == k and stays_inside(theta, delta, SHRINK / s, c, ptr, effects, where):
             continue
         Omega = cone_matrix(theta, c, ptr, effects, where)
         D = cone_matrix(delta, c, ptr, effects, where) * s
@@ -298,7 +346,7 @@ def project(theta, delta, rank, ptr, effects, where):
     changed = False
     for c in range(rank.shape[0]):
         k, rho = cone_size(c, ptr), rank[c]
-        if rho == 0:
+        if rho == 0 or (rho == k and stays_inside(theta, delta, 1.0, c, ptr, effects, where)):
             continue
         Omega = cone_matrix(theta, c, ptr, effects, where)
         D = cone_matrix(delta, c, ptr, effects, where)

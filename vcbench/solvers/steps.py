@@ -196,9 +196,12 @@ def second_order_direction(theta, score, info, backup, rank, ptr, effects, where
     """
     T = tangent(theta, rank, ptr, effects, where)
     m = T.shape[1]
-    g = T.T @ score
-    H = T.T @ info @ T + face_curvature(theta, score, rank, ptr, effects, where, m)
-    Hb = T.T @ backup @ T
+    if m == T.shape[0]:  # T = I
+        g, H, Hb = score.copy(), info.copy(), backup.copy()
+    else:
+        g = T.T @ score
+        H = T.T @ info @ T + face_curvature(theta, score, rank, ptr, effects, where, m)
+        Hb = T.T @ backup @ T
     weight = ridge
     for _ in range(40):
         ok, x = scaled_solve(H + weight * Hb, g)
