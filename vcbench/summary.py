@@ -150,6 +150,8 @@ def _anova(fit: "Fit") -> list[str]:
 
 def _notes(fit: "Fit") -> list[str]:
     lines = ["SE is the standard error of the variance (SD is its square root, not an SE)."]
+    if fit.cache.get("default:used") == "average":
+        lines.append('SE are by average information; fit.theta_cov("observed") takes the exact, which is dear here.')
     crossing = [
         (row.component, row.parameter, row.lower, row.upper)
         for k, row in enumerate(fit.varcomp().itertuples())

@@ -161,6 +161,12 @@ def test_crossed__V_not_positive_definite_is_minus_infinity(layout):
             bad = theta.copy()
             bad[j] = -3.0 * theta[:-1].sum() if j < model.n_theta - 1 else 0.0
             assert dense.evaluate(bad).loglik == ours.evaluate(bad).loglik == -np.inf
+    singular = theta.copy()  # σ²I + A_lΩ_0 = 0 at a level of the leading factor
+    D = ours.design
+    singular[:-1][(ours.layout.pa == D.lead.effects[0]) & (ours.layout.pb == D.lead.effects[0])] = (
+        -theta[-1] / D.own[0][0, 0, 0]
+    )
+    assert ours.evaluate(singular).loglik == -np.inf or D.lead.r > 1
     with pytest.raises(ModelError, match="not positive definite"):
         ours.blup(bad, np.zeros(model.n_fixed))
 
@@ -235,3 +241,4 @@ def test_crossed__standard_errors_are_by_average_information_where_the_exact_is_
     average = kernel.evaluate(end.theta, ("average",)).average[np.ix_(free, free)]
     assert cov[np.ix_(free, free)] == pytest.approx(np.linalg.inv(average), rel=1e-6)
     assert theta_covariance(kernel, end.theta, "reml", end.rank, "expected")[1] == "expected"
+    assert "SE are by average information" in str(vc.fit(model).summary())

@@ -104,7 +104,8 @@ class CrossedKernel:
         state, H, U = self._solved(theta)
         if state is None:
             return failed
-        if not set(need) - {"loglik"}:
+        more = bool(set(need) - {"loglik"})
+        if not more:
             self.kept.append((theta.tobytes(), state, H, U))
         inner = -C.T @ U  # [X y]ᵀV⁻¹[X y] σ², less [X y]ᵀ[X y]
         inner = (np.diag(np.append(np.ones(d), self.yty)) + (inner + inner.T) / 2) / sigma2
@@ -145,6 +146,8 @@ class CrossedKernel:
                 expected = self._expected(theta, E, np.append(self._pairs(traces), trace))
         if "moments" in need:
             moments = self._moments(state, theta, v, mu, UX, M if reml else None)
+        if more:
+            state.release()
         beta_hat = self.basis.beta(gamma, self.beta0)
         return Evaluation(theta, criterion, float(loglik), gamma, beta_hat, A, score_gamma if given else None,
                           score, expected, average, moments)  # fmt: skip
@@ -156,6 +159,7 @@ class CrossedKernel:
             raise ModelError(f"V is not positive definite at θ = {np.asarray(theta)}: there are no BLUPs there.")
         gamma = self.basis.gamma(beta, self.beta0)
         _, U = state.solve((self.C[:, -1] - self.design.ZX @ gamma)[:, None])
+        state.release()
         columns = {e: f.part(U)[:, k, 0] for f in self.design.factors for k, e in enumerate(f.effects)}
         effects = iter(range(self.design.n_effects))
         return [np.column_stack([columns[next(effects)] for _ in c.effects]) for c in self.model.components]
@@ -175,7 +179,8 @@ class CrossedKernel:
             at, solved = None, []
         if at == theta.tobytes():
             return tuple(solved)
-        del solved
+        if solved:
+            solved[0].release()
         state = self._state(theta)
         return (None, None, None) if state is None else (state, *state.solve(self.C))
 

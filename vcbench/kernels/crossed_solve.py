@@ -35,6 +35,9 @@ from vcbench.kernels.crossed_design import CrossedDesign, Factor, blockwise
 
 REGULAR = 1e-3  # mean of (ΛᵀGΛ)_cc above which a factor's blocks of H come from S⁻¹: I − S⁻¹ then keeps its digits
 CHUNK = 256  # columns of H at a time
+SPARE = 1e8  # bytes up to which a dense part is kept for the next evaluation: its pages are there already
+
+_spare: list[np.ndarray] = []
 
 
 class State(Protocol):
@@ -48,6 +51,10 @@ class State(Protocol):
 
     def squares(self, HX: np.ndarray) -> np.ndarray:
         """E (R, R, R, R), E[a,b,c,d] = Σ_lm H[la,mc]·H[lb,md] over all levels, H = ZᵀV⁻¹Z − HX·HXᵀ."""
+        ...
+
+    def release(self) -> None:
+        """Give back what it holds: nothing is asked of it any more."""
         ...
 
     def finish(self) -> None:
@@ -86,6 +93,9 @@ class Bare:
             P[f.block] = np.einsum("las,lbt->abst", b, b)
         return (plain - mixed - mixed.transpose(1, 0, 3, 2) + np.einsum("abst,cdst->abcd", P, P)) / s**2
 
+    def release(self) -> None:
+        """See `State`."""
+
     def finish(self) -> None:
         """See `State`."""
 
@@ -109,7 +119,8 @@ class Factorised:
         self.root, self.inverse, self.sign = signed_root(Omega, D)
         f, A = D.lead, D.own[0]
         Omega0 = Omega[f.block]
-        self.K = 1.0 / (sigma2 + A * Omega0) if f.r == 1 else np.linalg.inv(sigma2 * np.eye(f.r) + A @ Omega0)
+        inner = sigma2 * np.eye(f.r) + blockwise(A, np.broadcast_to(Omega0, A.shape))
+        self.K = np.linalg.inv(inner) if f.r > 1 or (inner == 0).any() else 1.0 / inner
         W = Omega0 @ self.K
         self.W = (W + W.transpose(0, 2, 1)) / 2
         c = D.crosses[0]
@@ -133,7 +144,7 @@ class Factorised:
         """S and log|V| − n log σ²; False where V is not positive definite."""
         D, s = self.D, self.sigma2
         c = D.crosses[0]
-        S = np.zeros((D.q1, D.q1))
+        S = zeros(D.q1)
         signs = np.ones(D.q1)
         for k, f in enumerate(D.dense, start=1):
             root, at = self._root(f), f.at - D.lead.q
@@ -157,6 +168,7 @@ class Factorised:
             return self._factorise_indefinite(signs)
         info = dpotrf(S.T, lower=0, clean=0, overwrite_a=1)[1]  # S.T in Fortran's order is S: LAPACK works in place
         if info != 0:
+            self.release()
             return False
         self.logdet += 2.0 * np.log(np.einsum("ii->i", S)).sum()
         return True
@@ -208,6 +220,11 @@ class Factorised:
         if self.indefinite:
             return self.S @ rhs
         return np.ascontiguousarray(dpotrs(self.S.T, rhs, lower=0)[0])
+
+    def release(self) -> None:
+        """See `State`."""
+        if self.S.nbytes <= SPARE:
+            _spare[:] = [self.S]
 
     def finish(self) -> None:
         """See `State`: the blocks of weak factors by solutions with S, then S⁻¹ in the place of S."""
@@ -300,6 +317,18 @@ class Factorised:
                     if f is not g:
                         E[np.ix_(g.effects, g.effects, f.effects, f.effects)] += part.transpose(2, 3, 0, 1)
         return E
+
+
+def zeros(size: int) -> np.ndarray:
+    """0 (size, size): the matrix given back last, if it is as large."""
+    try:
+        S = _spare.pop()
+    except IndexError:
+        S = None
+    if S is None or len(S) != size:
+        return np.zeros((size, size))
+    S.fill(0.0)
+    return S
 
 
 def signed_root(Omega: np.ndarray, D: CrossedDesign) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
