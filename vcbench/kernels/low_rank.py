@@ -89,8 +89,7 @@ class LowRankKernel:
 
     def _with(self, model: Model) -> "LowRankKernel":
         y = model.y if model.offset is None else model.y - model.offset
-        Q = self.basis.Q
-        rest = y - Q @ (Q.T @ y)
+        rest = self.basis.residual(y)
         inner = self.U.T @ rest
         rest = rest - self.U @ inner
         t = self.Uw.T @ rest

@@ -79,9 +79,8 @@ class SparseKernel:
     def _with(self, model: Model) -> "SparseKernel":
         y = model.y if model.offset is None else model.y - model.offset
         sd = _residual_sd(self.basis, y)
-        Q = self.basis.Q
         return replace(
-            self, model=model, layout=self.layout.with_scale(sd / self.sd), y=y - Q @ (Q.T @ y),
+            self, model=model, layout=self.layout.with_scale(sd / self.sd), y=self.basis.residual(y),
             beta0=self.basis.ols(y), sd=sd,
         )  # fmt: skip
 
