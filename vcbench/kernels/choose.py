@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 KERNELS = ("crossed", "dense", "grouped", "low_rank", "sparse", "spectral")
 FEW = 200  # observations below which a relationship matrix is no burden, its precision given or not
+SATURATED = 2000  # rows up to which a design with as many effects as observations is left to `dense`
 CONFOUNDED = 1e-10  # reciprocal condition of the scaled Gram matrix tr(V_i V_j) below which parameters are confounded
 
 
@@ -52,12 +53,13 @@ def choose(model: Model) -> tuple[str, str]:
             "spectral",
             "one variance multiplies one known matrix: an eigendecomposition, done once, makes V diagonal",
         )
-    if all(c.is_grouped for c in model.components):
+    q = n_columns(model)
+    # where the effects reach all of y, σ² may end near 0, and what is worked out in their space cancels there
+    if all(c.is_grouped for c in model.components) and (q < model.n_obs - model.n_fixed or model.n_obs > SATURATED):
         return (
             "crossed",
             "several grouping factors: the largest is eliminated level by level, the others are factorised as a whole",
         )
-    q = n_columns(model)
     if q < model.n_obs:
         return "low_rank", f"several terms with q = {q} columns together: V is factorised in the space that they span"
     return "dense", "several grouping factors or matrices: V is factorised as a whole, O(n³) an iteration"
