@@ -6,6 +6,7 @@ Its numbers are held to the plain formulas in `test_agreement`, as those of ever
 import numpy as np
 import pandas as pd
 import pytest
+from oracle import plain, prior_covariance, stacked
 from references import table
 from scipy.sparse import csc_matrix, diags, random_array, tril
 
@@ -217,3 +218,20 @@ def test_build__refuses_what_has_no_sparse_precision(rng):
     model = vc.Model(rng.normal(size=4), None, [vc.Component(np.eye(2)[[0, 1, 0, 1]], name="b", precision=bad)])
     with pytest.raises(ModelError, match="the precision matrix of `b` is not positive definite"):
         kernels.build(model, "sparse")
+
+
+@pytest.mark.parametrize("theta", [[1.0, 0.3, 0.5, 0.4, 0.8], [1.0, 0.5, 0.25, 0.0, 0.8]])
+def test_prediction_errors__are_those_of_dense_algebra(theta, rng):
+    """Var(û − u) = G − GZᵀPZG, with and without records, at an Ω of rank 1 and a variance of 0 too."""
+    data, P = animal_model(40, rng)
+    cov = {"animal": vc.covariance.pedigree(P)}
+    model = vc.Model.from_formula("y ~ x + (x | animal) + (1 | herd)", data, cov=cov)
+    theta = np.array(theta)
+    G, Z = prior_covariance(model, theta), stacked(model)
+    want = np.diag(G - G @ Z.T @ plain(model, theta).P @ Z @ G)
+    got = kernels.build(model, "sparse").prediction_errors(theta)
+    at = 0
+    for errors in got:
+        m, r = errors.shape
+        assert errors == pytest.approx(want[at : at + m * r].reshape(r, m).T, rel=1e-8, abs=1e-12)
+        at += m * r

@@ -1,13 +1,17 @@
 """Prediction error variances of random effects, Var(û − u) = G − G Zᵀ P Z G: the diagonal of C_22 (MATH §8).
 
 With MZ = QS and P = Q W⁻¹ Qᵀ + … (`solvers.moment_space`) it is G − G Sᵀ W⁻¹ S G: no inverse of G, which does not exist
-where a variance is 0, and β's own uncertainty is in it. For R = σ²I or σ²/weights. O(q³) a fit.
+where a variance is 0, and β's own uncertainty is in it. For R = σ²I or σ²/weights. O(q³) a fit; kernel `sparse`
+has its own way.
 """
+
+from typing import Any
 
 import numpy as np
 from scipy.linalg import cholesky, solve_triangular
 
 from vcbench.errors import ModelError
+from vcbench.kernels.choose import build, choose
 from vcbench.model.model import Model
 from vcbench.solvers.moment_space import MomentSpace
 
@@ -19,6 +23,10 @@ def prediction_errors(model: Model, theta: np.ndarray) -> list[np.ndarray]:
         raise ModelError(
             f"prediction errors need independent residuals of one variance; this model has `{model.residual}`."
         )
+    if choose(model)[0] == "sparse":
+        kernel: Any = build(model, "sparse")
+        if hasattr(kernel, "prediction_errors"):
+            return kernel.prediction_errors(theta)
     space = MomentSpace.of(model)
     Omegas = model.Omegas(theta)
     W, at = float(theta[-1]) * np.eye(space.rho), 0

@@ -185,18 +185,36 @@ class SparseKernel:
         coefficients(*d.pairs.tables, d.size, stacked(roots), sigma2, values)
         return factorise(values, d.fronts.entry, d.fronts.tables, d.fronts.stack)
 
+    def _point(self, theta: np.ndarray) -> Point:
+        """M's factor at a θ where it must exist."""
+        roots = self._roots(theta) if theta[-1] > 0 else None
+        ok, panels = False, np.zeros(0)
+        if roots is not None:
+            ok, panels, _ = self._factor(roots, float(theta[-1]))
+        if roots is None or not ok:
+            raise ModelError("random effects are predicted where every Ω is positive semi-definite and σ² > 0.")
+        return Point(self.design, self.layout, self.model.Omegas(theta), roots, float(theta[-1]), panels)
+
     def blup(self, theta: np.ndarray, beta: np.ndarray) -> list[np.ndarray]:
         """û of each component at (θ, β), of all levels with records or without: (levels, r), or (m,); û = GZᵀV⁻¹r."""
-        theta = np.asarray(theta, float)
-        roots = self._roots(theta)
-        if roots is None:
-            raise ModelError("the random effects cannot be predicted where an Ω is not positive semi-definite.")
-        Omegas = self.model.Omegas(theta)
-        at = Point(self.design, self.layout, Omegas, roots, float(theta[-1]), self._factor(roots, float(theta[-1]))[1])
+        at = self._point(np.asarray(theta, float))
         r = self.y - self.basis.Q @ self.basis.gamma(beta, self.beta0)
         f = at.unscaled(at.solve(r[:, None]))
         out = []
-        for k, (c, Omega) in enumerate(zip(self.model.components, Omegas, strict=True)):
+        for k, (c, Omega) in enumerate(zip(self.model.components, at.Omegas, strict=True)):
             u = self.design.by_effect(k, f)[..., 0] @ Omega
             out.append(u[:, 0] if c.is_plain else u)
+        return out
+
+    def prediction_errors(self, theta: np.ndarray) -> list[np.ndarray]:
+        """Var(û − u) (levels, r) of each component: the diagonal of ΛM⁻¹Λᵀ, and β̂'s share K (QᵀV⁻¹Q)⁻¹ Kᵀ of it."""
+        at = self._point(np.asarray(theta, float))
+        Q = self.basis.Q
+        w = at.solve(Q)
+        A = Q.T @ (Q - at.spread(w)) / at.sigma2
+        K = self.design.times_roots(w, at.roots) @ np.linalg.inv(np.linalg.cholesky(A)).T
+        out = []
+        for k, (root, blocks) in enumerate(zip(at.roots, at.diagonal_blocks(), strict=True)):
+            own = np.einsum("ac,ice,ae->ia", root, blocks, root)
+            out.append(own + (self.design.by_effect(k, K) ** 2).sum(axis=2))
         return out

@@ -62,6 +62,20 @@ class Point:
             parts.append((PZ[k, :r, :r] + PZ[k, :r, :r].T) / 2)
         return replace(self, T=T, PZ=parts, F=F if with_F else None)
 
+    def diagonal_blocks(self) -> list[np.ndarray]:
+        """M⁻¹ within each level, (levels, r, r) per component."""
+        d, pairs = self.design, self.design.pairs
+        inverse = selected_inverse(self.panels, d.fronts.tables, d.fronts.stack)[d.fronts.entry]
+        out = []
+        for k, r in enumerate(d.size):
+            own = np.flatnonzero(pairs.same & (pairs.k == k))  # in the order of the levels
+            c, e = np.tril_indices(r)
+            block = np.empty((len(own), r, r))
+            block[:, c, e] = inverse[pairs.where[pairs.ptr[own, None] + c * r + e]]
+            block[:, e, c] = block[:, c, e]
+            out.append(block)
+        return out
+
     @property
     def trace(self) -> float:
         """tr(V⁻¹) = (n − q + tr(P M⁻¹))/σ²."""
