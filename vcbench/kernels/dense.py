@@ -70,8 +70,8 @@ class DenseKernel:
                 V[j] = _derivative(c, own, a, b)
                 j += 1
         V[-1] = np.eye(n)
-        own = np.array(component, int)
-        kernel = cls(name, model, layout, basis, factors, Z, at, own, V, y, np.zeros(model.n_fixed), sd)
+        of_effect = np.array(component, int)
+        kernel = cls(name, model, layout, basis, factors, Z, at, of_effect, V, y, np.zeros(model.n_fixed), sd)
         return kernel._with(y)
 
     def _with(self, y: np.ndarray) -> "DenseKernel":

@@ -182,7 +182,7 @@ class SparseKernel:
         """M's factor: (whether M is positive definite, panels, log|M|)."""
         d = self.design
         values = np.empty(d.n_entries)
-        coefficients(*d.pairs.tables, d.size, stacked(roots), sigma2, values)
+        coefficients(*d.pairs.tables, d.size, stacked(roots), sigma2, values)  # type: ignore[call-arg]
         return factorise(values, d.fronts.entry, d.fronts.tables, d.fronts.stack)
 
     def _point(self, theta: np.ndarray) -> Point:

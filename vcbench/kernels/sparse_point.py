@@ -54,7 +54,8 @@ class Point:
         inverse = selected_inverse(self.panels, d.fronts.tables, d.fronts.stack)[d.fronts.entry]
         offset = np.concatenate([[0], np.cumsum(d.size**2)])
         F = np.zeros((offset[-1], offset[-1]) if with_F else (0, 0))
-        R, PZ = contract(*d.pairs.tables, d.pairs.same, d.size, stacked(self.roots), inverse, offset[:-1], with_F, F)
+        tables = (*d.pairs.tables, d.pairs.same, d.size, stacked(self.roots))
+        R, PZ = contract(*tables, inverse, offset[:-1], with_F, F)  # type: ignore[call-arg]
         T, parts = [], []
         for k, (root, r) in enumerate(zip(self.roots, d.size, strict=True)):
             product = np.linalg.solve(root.T, R[k, :r, :r]) / self.sigma2
@@ -85,12 +86,12 @@ class Point:
         """−½[tr(T V_j) − gᵀV_j g], g = V⁻¹r; T = V⁻¹, or P where M = (QᵀV⁻¹Q)⁻¹ is given, U = V⁻¹Q."""
         d, out = self.design, []
         h, f = d.Zt @ g[:, None], self.unscaled(wr[:, None])
-        H, Fd = (d.Zt @ U, self.unscaled(wQ)) if M is not None else (None, None)
+        H, AH = d.Zt @ U, self.unscaled(wQ)
         for k, T in enumerate(self.T):
             left, right = d.by_effect(k, h)[..., 0], d.by_effect(k, f)[..., 0]
             value = T - left.T @ right
-            if H is not None:
-                value = value - np.einsum("iad,ibd->ab", d.by_effect(k, H) @ M, d.by_effect(k, Fd))
+            if M is not None:
+                value = value - np.einsum("iad,ibd->ab", d.by_effect(k, H) @ M, d.by_effect(k, AH))
             out.append(value)
         trace = self.trace - (0.0 if M is None else float(np.vdot(U @ M, U)))
         return -0.5 * np.append(self._of_pairs(out), trace - g @ g)

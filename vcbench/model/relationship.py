@@ -38,12 +38,11 @@ class Relationship:
     def of_matrix(cls, K: Any, name: str, labels: Sequence[object] | None = None) -> "Relationship":
         """A = K, checked: square, finite, symmetric, positive semi-definite; labels from a frame's index."""
         if labels is None and hasattr(K, "index") and hasattr(K, "columns"):
-            labels = [as_label(v) for v in K.index]
-            columns = [as_label(v) for v in K.columns]
-            if sorted(columns) != sorted(labels):
+            rows, columns = [as_label(v) for v in K.index], [as_label(v) for v in K.columns]
+            if sorted(columns) != sorted(rows):
                 raise ModelError(f"`K` of component `{name}`: its columns carry other labels than its rows.")
             where = {label: j for j, label in enumerate(columns)}
-            K = np.asarray(K, float)[:, [where[label] for label in labels]]
+            labels, K = rows, np.asarray(K, float)[:, np.array([where[label] for label in rows])]
         K = np.asarray(K, float)
         if K.ndim != 2 or K.shape[0] != K.shape[1]:
             raise ModelError(f"`K` of component `{name}` has shape {K.shape}; it must be square.")
