@@ -34,7 +34,7 @@ def fit(model: Model, method: str = "auto", criterion: str | None = None, **opti
     criterion: "ml" or "reml"; None is REML where the method has it, else the only one it has. Options of the
     solvers: max_iter,
     tol (distance to the optimum in standard errors), start ("auto", "unit" or a mapping by parameter name), kernel
-    ("auto", "dense", "grouped", "spectral"), trace; base, the EM map under `squarem` and `daarem`. Of
+    ("auto", or one of `vcbench.kernels.KERNELS`), trace; base, the EM map under `squarem` and `daarem`. Of
     the moment methods: prior (minque) 0, 1, "iterated" or values by parameter name; type (anova) 1, 2 or 3.
 
     Raises MethodError for a method, criterion or option that does not exist, ModelError for a kernel that does not
