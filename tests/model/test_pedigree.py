@@ -122,6 +122,18 @@ class TestInModel:
         given = A[np.ix_(rest, known)] @ np.linalg.solve(A[np.ix_(known, known)], u.to_numpy()[known, 0])
         assert u.to_numpy()[rest, 0] == pytest.approx(given, abs=1e-10)
 
+    def test_formula__bars_say_the_structure_of_several_effects(self, data, frame):
+        pedigree = vc.covariance.pedigree(frame)
+        one, x, both = "animal:var((Intercept))", "animal:var(x)", "animal:cov((Intercept),x)"
+        for term, cov, names in (
+            ("(x | animal)", pedigree, (one, both, x)),
+            ("(x || animal)", pedigree, (one, x)),
+            ("(x | animal)", vc.covariance.pedigree(frame, vc.covariance.diag()), (one, x)),
+            ("(0 + x | animal)", pedigree, (x,)),
+        ):
+            model = vc.Model.from_formula(f"y ~ x + {term}", data, cov={"animal": cov})
+            assert model.theta_names == (*names, "residual:var")
+
     def test_formula__an_animal_that_the_pedigree_lacks_is_named(self, data, frame):
         data.loc[5, "animal"] = 77
         with pytest.raises(DataError, match="level `77` of `animal` is not among the 40 labels"):

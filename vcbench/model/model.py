@@ -3,7 +3,7 @@
 import copy
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -12,6 +12,7 @@ from vcbench.errors import DataError, ModelError, did_you_mean
 from vcbench.model.component import Coded, Component
 from vcbench.model.covariance import Covariance, blocks, diag, scalar, un
 from vcbench.model.noise import Noise, bind_noise, column_reader
+from vcbench.model.relationship import Known
 from vcbench.model.residual import Residual, iid
 from vcbench.model.residual_text import parse_residual
 from vcbench.model.working import Working, working_of
@@ -166,7 +167,7 @@ class Model:
                 name=t.group,
                 group=Coded(t.codes, t.levels),
                 columns=t.effects,
-                cov=structures.get(t.group) or _structure(t.blocks),
+                cov=_said(structures.get(t.group), t.blocks),
             )
             components.append(component)
         spec = parse_residual(residual) if isinstance(residual, str) else residual or iid()
@@ -284,6 +285,13 @@ def _relaxed(c: Component, w: np.ndarray | None) -> Component:
         Z = diags_array(w).tocsr() if c.Z is None else diags_array(w) @ c.Z if issparse(c.Z) else c.Z * w[:, None]
         object.__setattr__(new, "Z", Z)
     return new
+
+
+def _said(cov: Covariance | Known | None, partition: tuple[tuple[int, ...], ...]) -> Covariance | Known:
+    """The structure of a term: as given, else as its bars say; levels that are related leave Ω to the bars too."""
+    if isinstance(cov, Known) and cov.within is None:
+        return replace(cov, within=_structure(partition))
+    return cov or _structure(partition)
 
 
 def _structure(partition: tuple[tuple[int, ...], ...]) -> Covariance:
