@@ -13,8 +13,8 @@ from vcbench.model.model import Model
 class Pairs:
     """The node pairs of M's lower triangle, a node a level of a component with its r effects.
 
-    Pair t: components k[t] ≥ … of its row and column node, its block of ZᵀZ at B[ptr[t]:], its entry of P, whether
-    both nodes are one; `where` gives each number of B its place among M's lower entries, −1 above the diagonal.
+    Pair t: the components k[t] and m[t] of its row and column node, its block of ZᵀZ at B[ptr[t]:], its entry of P,
+    whether both nodes are one; `where` gives each number of B its place among M's lower entries, −1 above the diagonal.
     """
 
     k: np.ndarray
