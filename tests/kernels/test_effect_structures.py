@@ -120,7 +120,9 @@ def test_equal__ties_components_and_counts_them_once():
     free = vc.Model.from_formula(formula, d)
     assert tied.theta_names == ("subject:var((Intercept))", "residual:var")
     for criterion in ("ml", "reml"):
-        ll = [build(m).evaluate(t, criterion=criterion).loglik for m, t in ((tied, [0.4, 1.1]), (free, [0.4, 0.4, 1.1]))]
+        ll = [
+            build(m).evaluate(t, criterion=criterion).loglik for m, t in ((tied, [0.4, 1.1]), (free, [0.4, 0.4, 1.1]))
+        ]
         assert ll[0] == pytest.approx(ll[1], rel=1e-13)
         at = build(tied).evaluate(np.array([0.4, 1.1]), ("score",), criterion)
         apart = build(free).evaluate(np.array([0.4, 0.4, 1.1]), ("score",), criterion)

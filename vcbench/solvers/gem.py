@@ -78,15 +78,15 @@ def _linear_moments(view, code, reml, w, gamma, profile, rank):
         for j in range(len(blocks)):
             if part.value is None and part.family is None:
                 ranks[c] = rank[_cone_of(view, k) + j]
-            elif not tau[part.pairs].any():
-                ranks[c] = 0
+            elif part.value is not None or not tau[part.pairs].any():
+                ranks[c] = 0  # a fixed Ω is not expanded
             c += 1
     m = at.moments
     zero = np.zeros(len(gamma))
     plain = codes.EM if code == codes.BY_SCORE else code
     theta, new = em_step(
         plain, reml, tau, lay.scale, gamma, ranks, lay.cone_ptr, lay.cone_effects, where, lay.q, lay.n_obs, lay.fa,
-        lay.fb, lay.feature_component, m.F, m.Wty, m.XtW, m.S, m.yty, at.score,
+        lay.fb, _leads(view)[lay.feature_component], m.F, m.Wty, m.XtW, m.S, m.yty, at.score,
         zero if at.score_gamma is None else at.score_gamma,
     )  # fmt: skip
     sigma2 = theta[-1]
@@ -118,7 +118,7 @@ def _units_moments(view, code, w, gamma, profile, at):
     Gs = u.matrices(at.G)
     counts = np.diff(u.class_ptr)
     Hs = _component_matrices(u, tau[:n_lin], view.model)
-    delta = _deltas(code, Rs, Gs, Hs, counts)
+    delta = _deltas(_expansion(view, code), Rs, Gs, Hs, counts)
     Omegas = []
     for k, (part, c) in enumerate(zip(work.parts, view.model.components, strict=True)):
         r = c.n_effects
@@ -158,10 +158,29 @@ def _component_matrices(u: Units, lin: np.ndarray, model: Any) -> list[list[np.n
     return out
 
 
-def _deltas(code: int, Rs: list, Gs: list, Hs: list, counts: np.ndarray) -> np.ndarray:
-    """δ_k of the expansion y = Xβ + Σ δ_k w_k + e: E δ = f in the metric R⁻¹; 1 for plain EM."""
+def _leads(view: Any) -> np.ndarray:
+    """For each component the first one that shares its parameters: they are expanded together."""
+    parts = view.maps.parts
+    first = [next(i for i, p in enumerate(parts) if np.array_equal(p.linear, q.linear)) for q in parts]
+    return np.array([j if parts[j].value is not None else i for j, i in enumerate(first)], np.int64)
+
+
+def _expansion(view: Any, code: int) -> np.ndarray:
+    """B (K, ·), δ = 1 + Bt: what px-em and px-em-component let vary; a fixed Ω stays."""
+    parts = view.maps.parts
+    free = np.array([p.value is None for p in parts] + [True] * int(view.maps.noise.has_nugget))
+    if code == codes.PX:
+        return free[:, None].astype(float)
+    if code != codes.PX_COMPONENT:
+        return np.zeros((len(free), 0))
+    leads = np.append(_leads(view), len(parts))[: len(free)]
+    return np.array([[float(lead == k) for k in np.unique(leads[free])] for lead in leads]) * free[:, None]
+
+
+def _deltas(B: np.ndarray, Rs: list, Gs: list, Hs: list, counts: np.ndarray) -> np.ndarray:
+    """δ = 1 + Bt of the expansion y = Xβ + Σ δ_k w_k + e: BᵀEB t = Bᵀ(f − E1) in the metric R⁻¹; 1 for plain EM."""
     K = len(Hs)
-    if K == 0 or code in (codes.EM, codes.BY_SCORE):
+    if B.shape[1] == 0:
         return np.ones(K)
     E, f = np.zeros((K, K)), np.zeros(K)
     for c, (R, G, N) in enumerate(zip(Rs, Gs, counts, strict=True)):
@@ -173,9 +192,7 @@ def _deltas(code: int, Rs: list, Gs: list, Hs: list, counts: np.ndarray) -> np.n
             for j in range(K):
                 E[k, j] += np.sum(solved[k] * (G @ own[j]).T) + (N * np.trace(solved[k]) if j == k else 0.0)
     E = 0.5 * (E + E.T)
-    if code == codes.PX:
-        return np.full(K, f.sum() / E.sum()) if E.sum() > 0 else np.ones(K)
-    return 1.0 + pseudo_solve(E, f - E.sum(axis=1))
+    return 1.0 + B @ pseudo_solve(B.T @ E @ B, B.T @ (f - E.sum(axis=1)))
 
 
 def _beta_step(u: Units, Rs: list, left: list, g: np.ndarray, moments: list) -> np.ndarray:

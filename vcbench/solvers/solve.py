@@ -12,7 +12,7 @@ from vcbench.errors import MethodError
 from vcbench.kernels.blocks import BlockKernel
 from vcbench.solvers import codes
 from vcbench.solvers.registry import SOLVERS, Solver, find_solver
-from vcbench.solvers.start import inside, other_points, starting_point
+from vcbench.solvers.start import even_point, inside, other_points, starting_point
 from vcbench.status import Status
 
 TOL = 1e-6
@@ -61,7 +61,7 @@ def solve(
 
     n_starts: also from so many less one points drawn around the start (`seed`); the best ℓ is kept, iterations and
     evaluations are counted together. `auto` on a model with structures adds starts by itself (EM steps first) where
-    its first ended unconverged or with a correlation at the edge of its range.
+    its first ended unconverged, on the boundary or with a correlation at the edge of its range.
     compiled: None uses the compiled loop where the kernel is block diagonal; False runs the same loop in Python.
     """
     solver = find_solver(method, criterion, base)
@@ -77,7 +77,8 @@ def solve(
         out = _rescue(kernel, criterion, out, tol, trace, compiled)
     others = other_points(kernel.layout, point, n_starts - 1, np.random.default_rng(0 if seed is None else seed))
     if method == "auto" and n_starts == 1 and _is_doubtful(kernel, out):
-        others = _by_em(kernel, criterion, [point, *other_points(kernel.layout, point, 2, np.random.default_rng(0))])
+        drawn = other_points(kernel.layout, point, 2, np.random.default_rng(0))
+        others = _by_em(kernel, criterion, [point, even_point(kernel.layout, point), *drawn])
     for other in others:
         new = _run(kernel, solver, solver.code[criterion], criterion, other, gamma, tol, max_iter, trace, compiled)
         best = new if new[2] > out[2] + 1e-9 * (1.0 + abs(out[2])) else out
@@ -109,10 +110,10 @@ def _by_em(kernel: Any, criterion: str, points: list[np.ndarray]) -> list[np.nda
 
 
 def _is_doubtful(kernel: Any, out: tuple) -> bool:
-    """True where a structure's φ ended far out, or the climb did not end at a maximum: another start may do better."""
-    if not hasattr(kernel, "maps"):
+    """True where a structure's φ ended far out, or the climb not at an interior maximum: another start may do better."""
+    if not hasattr(kernel, "maps") or len(out[0]) == kernel.maps.n_linear + 1:
         return False
-    return out[3] not in (0, 1) or bool((np.abs(out[0][kernel.maps.n_linear : -1]) > FAR).any())
+    return out[3] != 0 or bool((np.abs(out[0][kernel.maps.n_linear : -1]) > FAR).any())
 
 
 @cache
@@ -309,7 +310,7 @@ class _Late:
 
 
 def _solution(kernel, solver: Solver, criterion: str, out: tuple, wall: float, cpu: float) -> Solution:
-    x, gamma, ll, ending, n_iter, n_eval, n_check, check_seconds, rank, distance, trace = out
+    x, gamma, ll, ending, n_iter, n_eval, n_check, check_seconds, rank, distance, trace = out[:11]
     status, message = ending_of(ending, distance, n_iter, solver)
     if criterion == "reml":  # the loop works with QᵀV⁻¹Q; the convention is XᵀV⁻¹X
         ll -= 0.5 * kernel.basis.logdet

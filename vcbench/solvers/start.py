@@ -8,8 +8,9 @@ import numpy as np
 from numba import njit
 
 from vcbench.errors import MethodError, did_you_mean
+from vcbench.kernels.block_core import cholesky_in_place
 from vcbench.kernels.protocol import Kernel
-from vcbench.solvers.geometry import cone_matrix, eigen, positions, put_cone
+from vcbench.solvers.geometry import cone_matrix, eigen, positions, put_cone, solve_spd
 
 FLOOR, CEILING = 0.02, 4.0  # eigenvalues of Ω at the start, in units of the OLS residual variance per effect
 
@@ -119,6 +120,15 @@ def other_points(lay: Any, point: np.ndarray, n: int, rng: np.random.Generator) 
     return out
 
 
+def even_point(lay: Any, point: np.ndarray) -> np.ndarray:
+    """The OLS variance shared evenly by all terms and the residual, covariances 0, φ as at `point`."""
+    new, share = point.copy(), 1.0 / (1 + int((lay.pa == lay.pb).sum()))
+    pairs = len(lay.pa)
+    new[:pairs] = lay.scale[:pairs] * (lay.pa == lay.pb) * share
+    new[-1] = lay.scale[-1] * share
+    return new
+
+
 def unit_theta(kernel: Kernel) -> np.ndarray:
     """Variances 1, covariances 0."""
     lay = kernel.layout  # type: ignore[attr-defined]
@@ -147,14 +157,25 @@ def moment_start(score, S, ptr, effects, where):
     size = np.empty(p)
     for j in range(p):
         size[j] = math.sqrt(max(S[j, j], 1e-300))
-    values, vectors = np.linalg.eigh(S / np.outer(size, size))
+    H, g = np.empty((p, p)), score / size
+    for i in range(p):
+        for j in range(p):
+            H[i, j] = S[i, j] / (size[i] * size[j])
+    L = H.copy()
+    det = 1.0 if cholesky_in_place(L) else 0.0
+    for j in range(p):
+        det *= L[j, j] * L[j, j]
     x = np.zeros(p)
     x[p - 1] = 1.0
-    g = score / size
-    for j in range(p):
-        if values[j] > 1e-8 * values[p - 1]:
-            v = np.ascontiguousarray(vectors[:, j])
-            x += (v @ g) / values[j] * v / size
+    if det > 1e-6 * p:  # λ_1 ≥ |H|/e and λ_p ≤ p: no eigenvalue is left out
+        _, step = solve_spd(H, g)
+        x += step / size
+    else:
+        values, vectors = np.linalg.eigh(H)
+        for j in range(p):
+            if values[j] > 1e-8 * values[p - 1]:
+                v = np.ascontiguousarray(vectors[:, j])
+                x += (v @ g) / values[j] * v / size
     for c in range(ptr.shape[0] - 1):
         e, v = eigen(cone_matrix(x, c, ptr, effects, where))
         k = e.shape[0]
