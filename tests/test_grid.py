@@ -1,8 +1,8 @@
-"""The grid: every solver on every kernel, structure and criterion. A cell runs, or is refused for the reason given here.
+"""The grid: every solver on every kernel, structure and criterion: a cell runs, or is refused for a reason given here.
 
 A cell that runs climbs (ℓ never falls for a method said to be monotone), ends nowhere above the best ℓ known for its
-structure, and at it where it says that it converged. A cell that is refused is refused by an error that says why, before
-any work; `reason` is the table of those words.
+structure, and at it where it says that it converged. A cell that is refused is refused by an error that says why,
+before any work; `reason` is the table of those words.
 """
 
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Structures of Ω over several kernels: ℓ is the normal density of a V written out by hand, derivatives are differences."""
+"""Structures of Ω over several kernels: ℓ is the normal density of a V written by hand, derivatives are differences."""
 
 import numpy as np
 import pandas as pd
@@ -35,7 +35,11 @@ CASES = {
     "ar1": (COV.ar1(), [1.5, 0.6], 1.5 * corr(0.6 ** np.arange(1, 4))),
     "toeplitz": (COV.toeplitz(), [1.5, 0.5, 0.3, -0.1], 1.5 * corr(np.array([0.5, 0.3, -0.1]))),
     "kron": (COV.kron(COV.un(), COV.ar1()), [2.0, 0.6, 1.5, 0.4], np.kron(UN2, corr(np.array([0.4])))),
-    "kron-diag": (COV.kron(COV.cs(), COV.diag(), (2, 2)), [0.3, 2.0, 1.0], np.kron(corr(np.array([0.3])), np.diag([2.0, 1.0]))),
+    "kron-diag": (
+        COV.kron(COV.cs(), COV.diag(), (2, 2)),
+        [0.3, 2.0, 1.0],
+        np.kron(corr(np.array([0.3])), np.diag([2.0, 1.0])),
+    ),
     "pattern": (
         COV.pattern(MASK),
         [1.0, 0.3, 2.0, 0.5, 1.5, -0.4, 1.2],
@@ -149,7 +153,7 @@ def test_compound_symmetry__by_residual_and_by_random_effect_have_one_loglik():
 
 
 def test_fixed__of_all_components_leaves_the_residual_alone():
-    model, theta, V = case("fixed")
+    model, _, _ = case("fixed")
     assert model.theta_names == ("residual:var",)
     fit = vc.fit(model, "em", "ml")
     assert fit.status.ok

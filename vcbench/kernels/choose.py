@@ -187,8 +187,8 @@ def explain(model: Model) -> str:
         units = _units(model, whole=name == "dense")
         cost = int((np.diff(units.row_ptr)[units.class_ptr[:-1]] ** 3).sum()) * (model.n_theta + 2)
         lines.append(
-            f"one iteration: O(p Σ m³) ≈ {cost:,} multiplications over {units.n_classes} kind(s) of blocks, the largest "
-            f"of m = {units.largest} rows."
+            f"one iteration: O(p Σ m³) ≈ {cost:,} multiplications over {units.n_classes} kind(s) of blocks, the "
+            f"largest of m = {units.largest} rows."
         )
     elif name == "grouped":
         r = sum(c.n_effects for c in model.components)

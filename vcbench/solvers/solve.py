@@ -110,7 +110,7 @@ def _by_em(kernel: Any, criterion: str, points: list[np.ndarray]) -> list[np.nda
 
 
 def _is_doubtful(kernel: Any, out: tuple) -> bool:
-    """True where a structure's φ ended far out, or the climb not at an interior maximum: another start may do better."""
+    """True where a φ ended far out, or the climb not at an interior maximum: another start may do better."""
     if not hasattr(kernel, "maps") or len(out[0]) == kernel.maps.n_linear + 1:
         return False
     return out[3] != 0 or bool((np.abs(out[0][kernel.maps.n_linear : -1]) > FAR).any())
