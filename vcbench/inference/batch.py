@@ -4,9 +4,9 @@ import numpy as np
 from numba import njit
 
 from vcbench.inference.standard_errors import free_covariance
-from vcbench.kernels.block_core import AVERAGE, EXPECTED, SCORE, evaluate_blocks
+from vcbench.kernels.block_core import AVERAGE, EXPECTED, SCORE, cholesky_in_place, invert_lower
 from vcbench.solvers.geometry import positions
-from vcbench.solvers.run import SINGULAR, climb, tick
+from vcbench.solvers.run import SINGULAR, climb, evaluate_state, tick
 from vcbench.solvers.start import moment_start
 
 
@@ -42,6 +42,7 @@ def climb_many(
     U,
     Xw,
     yw,
+    S,
 ):
     """One row a response: θ, γ, ℓ, ending, counts (iter, eval, check), seconds (fit, check), distance, ranks, SEs of
     θ and β.
@@ -60,41 +61,25 @@ def climb_many(
     where = positions(pa, pb, q.shape[0])
     zero = np.zeros(d)
     yes, no = n >= 0, n < 0  # a literal argument would make Numba compile everything below once more
+    D, first = rows_of(R, X), (d + R.shape[1]) * R.shape[1]
+    information = np.zeros((p, p))  # at σ² = 1, Ω = 0: in units of `scale` the same for every response
     for k in range(n):
         begin = tick()
         scale = scales[k]
         units = np.outer(scale, scale)
-        data = (R, X, Y[k], TX, t[k], tau2[k], n_within, n_obs, q, pa, pb, fa, fb, Linv, U, Xw, yw)
+        for a in range(Y.shape[2]):
+            for i in range(Y.shape[1]):
+                D[first + a, i] = Y[k, i, a]
+        data = (R, X, Y[k], TX, t[k], tau2[k], n_within, n_obs, q, pa, pb, fa, fb, Linv, U, Xw, yw, S, D)
         x = starts[k] / scale
         if auto:
             x = np.zeros(p)
             x[p - 1] = 1.0
             if p > 1:
-                at = evaluate_blocks(
-                    R,
-                    X,
-                    Y[k],
-                    TX,
-                    t[k],
-                    tau2[k],
-                    n_within,
-                    n_obs,
-                    q,
-                    x * scale,
-                    zero,
-                    yes,
-                    yes,
-                    SCORE | EXPECTED,
-                    pa,
-                    pb,
-                    fa,
-                    fb,
-                    Linv,
-                    U,
-                    Xw,
-                    yw,
-                )
-                x = moment_start(at[5] * scale, at[6] * units, ptr, effects, where)
+                at = evaluate_state(data, x * scale, zero, yes, yes, SCORE | EXPECTED if k == 0 else SCORE)
+                if k == 0:
+                    information = at[6] * units
+                x = moment_start(at[5] * scale, information, ptr, effects, where)
         out = climb(
             data,
             code,
@@ -128,41 +113,51 @@ def climb_many(
         seconds[k, 0] = tick() - begin - out[7]
         if out[3] == SINGULAR:
             continue
-        at = evaluate_blocks(
-            R,
-            X,
-            Y[k],
-            TX,
-            t[k],
-            tau2[k],
-            n_within,
-            n_obs,
-            q,
-            theta[k],
-            zero,
-            yes,
-            reml,
-            SCORE | EXPECTED | AVERAGE,
-            pa,
-            pb,
-            fa,
-            fb,
-            Linv,
-            U,
-            Xw,
-            yw,
-        )
-        if not at[0]:
-            continue
-        ok, cov = free_covariance(out[0], at[5] * scale, (2.0 * at[7] - at[6]) * units, out[8], ptr, effects, where)
+        known, score, expected, average, A = out[11], out[12], out[13], out[14], out[15]
+        if known != SCORE | EXPECTED | AVERAGE:
+            at = evaluate_state(data, theta[k], zero, yes, reml, SCORE | EXPECTED | AVERAGE)
+            if not at[0]:
+                continue
+            score, expected, average, A = at[5], at[6], at[7], at[3]
+        score = score * scale
+        ok, cov = free_covariance(out[0], score, (2.0 * average - expected) * units, out[8], ptr, effects, where)
         if not ok:
-            ok, cov = free_covariance(out[0], at[5] * scale, at[6] * units, out[8], ptr, effects, where)
+            ok, cov = free_covariance(out[0], score, expected * units, out[8], ptr, effects, where)
         if ok:
             for j in range(p):
                 if cov[j, j] >= 0.0:
                     se[k, j] = np.sqrt(cov[j, j]) * scale[j]
-        M = np.linalg.inv(at[3])
-        C = Tinv @ M @ Tinv.T
-        for j in range(d):
-            beta_se[k, j] = np.sqrt(C[j, j])
+        fixed_errors(A, Tinv, beta_se[k])
     return theta, gamma, loglik, ending, counts, seconds, distance, ranks, se, beta_se
+
+
+@njit(cache=True)
+def rows_of(R, X):
+    """`blocks.design_rows` with the rows of y left open."""
+    B, r, d = X.shape
+    out = np.zeros((r * (r + d + 1), B))
+    for i in range(B):
+        for a in range(r):
+            for b in range(r):
+                out[a * r + b, i] = R[i, a, b]
+            for c in range(d):
+                out[r * r + c * r + a, i] = X[i, a, c]
+    return out
+
+
+@njit(cache=True)
+def fixed_errors(A, Tinv, out):
+    """out = √diag(T⁻¹ A⁻¹ T⁻ᵀ), the standard errors of β̂: row norms of T⁻¹ C⁻ᵀ, A = CCᵀ."""
+    d = A.shape[0]
+    C, Ci = A.copy(), np.empty((d, d))
+    if not cholesky_in_place(C):
+        return
+    invert_lower(C, Ci)
+    for j in range(d):
+        total = 0.0
+        for e in range(d):
+            s = 0.0
+            for c in range(e + 1):
+                s += Tinv[j, c] * Ci[e, c]
+            total += s * s
+        out[j] = np.sqrt(total)

@@ -267,6 +267,7 @@ class BlockKernel:
     blocks: Blocks
     layout: Layout
     work: tuple[np.ndarray, ...] = field(repr=False)
+    rows: np.ndarray = field(repr=False)  # `block_rows.design_rows`
 
     @classmethod
     def build(cls, model: Model, name: str) -> "BlockKernel":
@@ -277,13 +278,17 @@ class BlockKernel:
         for c in model.components:
             size.append(per_effect[at : at + c.n_effects])
             at += c.n_effects
-        return cls(name, model, blocks, Layout.of(model, size, blocks.sd), work_space(blocks))
+        rows = design_rows(blocks.R, blocks.X, blocks.y)
+        return cls(name, model, blocks, Layout.of(model, size, blocks.sd), work_space(blocks), rows)
 
     def bind(self, y: np.ndarray) -> "BlockKernel":
         """The same design with another response."""
         model = self.model.replace(y=y)
         blocks = self.blocks.bind(model.y if model.offset is None else model.y - model.offset)
-        return BlockKernel(self.name, model, blocks, self.layout.with_scale(blocks.sd / self.blocks.sd), self.work)
+        layout = self.layout.with_scale(blocks.sd / self.blocks.sd)
+        rows = self.rows.copy()
+        rows[-blocks.y.shape[1] :] = blocks.y.T
+        return BlockKernel(self.name, model, blocks, layout, self.work, rows)
 
     @property
     def basis(self) -> Basis:
@@ -304,7 +309,8 @@ class BlockKernel:
         gamma: np.ndarray | None = None,
     ) -> Evaluation:
         """See `protocol.Kernel`."""
-        from vcbench.kernels.block_core import AVERAGE, EXPECTED, MOMENTS, SCORE, evaluate_blocks
+        from vcbench.kernels.block_core import AVERAGE, EXPECTED, MOMENTS, SCORE
+        from vcbench.kernels.block_rows import answer
 
         b, lay = self.blocks, self.layout
         theta = np.asarray(theta, float)
@@ -319,7 +325,7 @@ class BlockKernel:
             | MOMENTS * ("moments" in need)
         )
         reml = criterion == "reml"
-        out = evaluate_blocks(
+        out = answer(
             b.R,
             b.X,
             b.y,
@@ -339,6 +345,7 @@ class BlockKernel:
             lay.fa,
             lay.fb,
             *self.work,
+            self.rows,
         )
         return package(out, theta, criterion, want, b.basis, b.beta0, gamma is not None, lay)
 
@@ -382,6 +389,7 @@ class BlockKernel:
             lay.fa,
             lay.fb,
             *self.work,
+            self.rows,
         )
 
 
@@ -408,6 +416,13 @@ def package(out, theta, criterion, want, basis, beta0, given, lay) -> Evaluation
 
 
 def work_space(b: Blocks) -> tuple[np.ndarray, ...]:
-    """Scratch arrays for `evaluate_blocks`; not shared between threads."""
+    """Scratch arrays for `evaluate_blocks` and `evaluate_rows`; not shared between threads."""
     B, r, d = b.X.shape
-    return np.empty((B, r, r)), np.empty((B, r, r)), np.empty((B, r, d)), np.empty((B, r))
+    rows = 2 * r * (r + 1) + 2 * r * r + 4 * d * r + 4 * r
+    return np.empty((B, r, r)), np.empty((B, r, r)), np.empty((B, r, d)), np.empty((B, r)), np.empty((rows, B))
+
+
+def design_rows(R: np.ndarray, X: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """R (B, r, r), X (B, r, d) and y (B, r) as rows (r·r + d·r + r, B), in this order; X a column after another."""
+    B = len(y)
+    return np.ascontiguousarray(np.hstack([R.reshape(B, -1), X.transpose(0, 2, 1).reshape(B, -1), y]).T)

@@ -14,7 +14,8 @@ import numpy as np
 from numba import njit, types
 from numba.extending import overload
 
-from vcbench.kernels.block_core import AVERAGE, EXPECTED, MOMENTS, SCORE, evaluate_blocks
+from vcbench.kernels.block_core import AVERAGE, EXPECTED, MOMENTS, SCORE
+from vcbench.kernels.block_rows import answer
 from vcbench.solvers.acceleration import is_inside, learn, memory_for, propose
 from vcbench.solvers.codes import AI, BY_SCORE, EM, FISHER, NEWTON, SQUAREM
 from vcbench.solvers.geometry import (
@@ -67,10 +68,11 @@ def evaluate_state(data, theta, gamma, profile, reml, want):
 @overload(evaluate_state)
 def _evaluate_state(data, theta, gamma, profile, reml, want):
     def impl(data, theta, gamma, profile, reml, want):
-        R, X, y, TX, t, tau2, n_within, n_obs, q, pa, pb, fa, fb, Linv, U, Xw, yw = data
-        return evaluate_blocks(
-            R, X, y, TX, t, tau2, n_within, n_obs, q, theta, gamma, profile, reml, want, pa, pb, fa, fb, Linv, U, Xw, yw
-        )
+        R, X, y, TX, t, tau2, n_within, n_obs, q, pa, pb, fa, fb, Linv, U, Xw, yw, S, D = data
+        return answer(
+            R, X, y, TX, t, tau2, n_within, n_obs, q, theta, gamma, profile, reml, want, pa, pb, fa, fb, Linv, U, Xw,
+            yw, S, D,
+        )  # fmt: skip
 
     return impl
 
@@ -150,8 +152,9 @@ def climb(
 ):
     """Run one method from x = θ/scale (and γ) to its ending.
 
-    Returns (x, γ, ℓ, ending, n_iter, n_eval, n_check, check_seconds, rank, distance, trace); trace rows are
-    (ℓ, θ, γ, CPU seconds since the start), kept if `keep`.
+    Returns (x, γ, ℓ, ending, n_iter, n_eval, n_check, check_seconds, rank, distance, trace, known, score, expected,
+    average, A): trace rows are (ℓ, θ, γ, CPU seconds since the start), kept if `keep`; `known` (bits SCORE, EXPECTED,
+    AVERAGE) says which of the last are those at x with β profiled, natural units, so that nobody works them out again.
     """
     p = x.shape[0]
     d = gamma.shape[0]
@@ -167,7 +170,7 @@ def climb(
     next_try = np.zeros(n_cones + 1, np.int64)
     releases = 0
     n_eval, n_check, check_seconds, distance = 0, 0, 0.0, np.inf
-    start = tick()
+    start = tick() if keep else 0.0
     trace = np.empty((64 if keep else 1, p + d + 2))
 
     own = SCORE
@@ -189,7 +192,10 @@ def climb(
     ll = out[1]
     gamma = out[2]
     if not out[0]:
-        return x, gamma, ll, SINGULAR, 0, n_eval, n_check, check_seconds, rank, distance, trace[:0]
+        return (
+            x, gamma, ll, SINGULAR, 0, n_eval, n_check, check_seconds, rank, distance, trace[:0], 0, trace[0], trace,
+            trace, trace,
+        )  # fmt: skip
     if keep:
         trace[0, 0] = ll
         trace[0, 1 : p + 1] = x * scale
@@ -197,17 +203,20 @@ def climb(
         trace[0, p + d + 1] = 0.0
     n_iter = 0
     ending = MAX_ITER
+    known = 0
+    chk = out
     while True:
         # --- stop rule and boundary ---
         if n_iter % every == 0 and (second or n_iter > 0):
             T = tangent(x, rank, ptr, effects, where)
-            begin = tick()
+            begin, timed = 0.0, False  # the clock is dear: it is asked only where there is something to book
             chk = out
             score, info = out[5] * scale, out[7] * units
             if code == AI:
                 distance = decrement(score, info, T)
             if code != AI or distance <= 30.0 * tol or not distance < np.inf:
                 if code == AI or not second:
+                    begin, timed = tick(), True
                     chk = evaluate_state(data, x * scale, gamma, profile, reml, SCORE | EXPECTED | CHECK)
                     n_check += 1
                 score, info = chk[5] * scale, chk[6] * units
@@ -216,6 +225,8 @@ def climb(
             c, direction, step = release_direction(x, score, info, rank, ptr, effects, where, max(tol, distance))
             freed = False
             if c >= 0 and releases < RELEASES:
+                if not timed:
+                    begin, timed = tick(), True
                 for _ in range(40):
                     trial = x + step * direction
                     new = evaluate_state(data, trial * scale, gamma, profile, reml, own)
@@ -234,7 +245,10 @@ def climb(
             if not freed and distance <= tol:
                 if c < 0 or releases < RELEASES:
                     ending = AT_BOUNDARY if on_boundary(rank, ptr) else CONVERGED
-                check_seconds += tick() - begin
+                if timed:
+                    check_seconds += tick() - begin
+                if profile:
+                    known = SCORE | EXPECTED | (own & AVERAGE)
                 break
             if not freed and not second:
                 dropped = False
@@ -256,7 +270,8 @@ def climb(
                             profile, owns_beta, own = True, False, SCORE
                     else:
                         next_try[c] = 2 * n_iter
-            check_seconds += tick() - begin
+            if timed:
+                check_seconds += tick() - begin
         if n_iter >= max_iter:
             break
 
@@ -374,4 +389,12 @@ def climb(
             trace[n_iter, p + 1 : p + d + 1] = gamma
             trace[n_iter, p + d + 1] = tick() - start - check_seconds
     rows = trace[: n_iter + 1].copy() if keep else trace[:0]
-    return x, gamma, ll, ending, n_iter, n_eval, n_check, check_seconds, rank, distance, rows
+    if known == 0:
+        return (
+            x, gamma, ll, ending, n_iter, n_eval, n_check, check_seconds, rank, distance, rows, known, trace[0], trace,
+            trace, trace,
+        )  # fmt: skip
+    return (
+        x, gamma, ll, ending, n_iter, n_eval, n_check, check_seconds, rank, distance, rows, known, chk[5], chk[6],
+        out[7], chk[3],
+    )  # fmt: skip
