@@ -2,10 +2,10 @@
 
     uv run python tests/benchmarks/check_simulated.py [--python PYTHON] [--sets 200]
 
-N = 18 and 100 groups, 10 days, β = (251.4, 10.47), Ω = [612, 9.6; 9.6, 35], σ² = 655, `default_rng(20261121)`; REML and
-ML. lme4 needs Rscript, glmm 0.6.2 an interpreter that has it (`--python`). A fit falls short where its ℓ is more than 1e-6
-below the best of the three; it is wrongly converged where it says so and L-BFGS from its end gains more than 1e-6. Exit
-1 if one of ours does either.
+N = 18 and 100 groups, 10 days, β = (251.4, 10.47), Ω = [612, 9.6; 9.6, 35], σ² = 655, `default_rng(20261121)`; REML
+and ML. lme4 needs Rscript, glmm 0.6.2 an interpreter that has it (`--python`). A fit falls short where its ℓ is more
+than 1e-6 below the best of the three; it is wrongly converged where it says so and L-BFGS from its end gains more than
+1e-6. Exit 1 if one of ours does either.
 """
 
 import argparse
@@ -22,7 +22,8 @@ FORMULA = "Reaction ~ Days + (Days | Subject)"
 
 R_CODE = """
 suppressPackageStartupMessages(library(lme4)); library(methods)
-a <- commandArgs(TRUE); d <- read.csv(a[1]); d$Subject <- factor(d$Subject); Y <- as.matrix(read.csv(a[2], header = FALSE))
+a <- commandArgs(TRUE); d <- read.csv(a[1]); d$Subject <- factor(d$Subject)
+Y <- as.matrix(read.csv(a[2], header = FALSE))
 ctl <- lmerControl(calc.derivs = FALSE, optimizer = "bobyqa", optCtrl = list(rhoend = 1e-8))
 for (reml in c(TRUE, FALSE)) for (j in seq_len(ncol(Y))) {
   d$Reaction <- Y[, j]
@@ -40,9 +41,9 @@ out = []
 for reml in (True, False):
     for y in Y.T:
         data = {"Days": d["Days"].astype(float), "Subject": d["Subject"].tolist(), "Reaction": y.copy()}
-        out.append(float(glmm.fit(data, %r, satterthwaite=False, reml=reml).loglik))
+        out.append(float(glmm.fit(data, sys.argv[3], satterthwaite=False, reml=reml).loglik))
 print(json.dumps(out))
-""" % FORMULA
+"""
 
 
 def responses(n_groups: int, n_sets: int):
@@ -80,7 +81,9 @@ def main() -> int:
             if shutil.which("Rscript"):
                 done = subprocess.run(["Rscript", "-e", R_CODE, *files], capture_output=True, text=True, check=True)
                 peers["lme4"] = np.array(done.stdout.split(), float).reshape(2, -1)
-            done = subprocess.run([asked.python, "-c", GLMM, *files], capture_output=True, text=True, check=False)
+            done = subprocess.run(
+                [asked.python, "-c", GLMM, *files, FORMULA], capture_output=True, text=True, check=False
+            )
             if done.returncode == 0:
                 peers["glmm"] = np.array(json.loads(done.stdout.splitlines()[-1])).reshape(2, -1)
         model = vc.Model.from_formula(FORMULA, frame)

@@ -95,7 +95,9 @@ def _builder(kernel: str) -> "Callable[[Model, str], Kernel]":
         from vcbench.kernels.sparse import SparseKernel
 
         return SparseKernel.build
-    return {"dense": DenseKernel, "low_rank": LowRankKernel}.get(kernel, BlockKernel).build
+    if kernel == "low_rank":
+        return LowRankKernel.build
+    return DenseKernel.build if kernel == "dense" else BlockKernel.build
 
 
 def _structured(model: Model, kernel: str) -> StructuredKernel:
@@ -223,5 +225,6 @@ def _what(c: Component) -> str:
     if c.K is not None:
         return f"K {c.K.shape[0]} × {c.K.shape[0]}"
     if c.relation is not None:
-        return f"precision {c.relation.m} × {c.relation.m}, {c.relation.precision.nnz:,} entries"
+        P = c.relation.precision
+        return f"precision {c.relation.m} × {c.relation.m}" + ("" if P is None else f", {P.nnz:,} entries")
     return f"Z {c.Z.shape[0]} × {c.Z.shape[1]}"

@@ -14,6 +14,7 @@ G − GΛS⁻¹ΛᵀG elsewhere; those of the leading factor are K_l(A_l − A_l
 The scheme is that of MixedModels.jl (Bates et al. 2025, arXiv:2505.11674), which eliminates the largest factor too.
 """
 
+from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
@@ -371,7 +372,7 @@ def outer_at(D: CrossedDesign, B: np.ndarray) -> tuple[list[np.ndarray], list[np
     return own, crosses
 
 
-def contraction(D: CrossedDesign, own: list[np.ndarray], crosses: list[np.ndarray]) -> np.ndarray:
+def contraction(D: CrossedDesign, own: Sequence[np.ndarray], crosses: Sequence[np.ndarray]) -> np.ndarray:
     """T (R, R, R, R), T[a,b,c,d] = Σ_lm A_la,mc·X_lb,md, A = ZᵀZ and X given at its non-zeros."""
     T = np.zeros((D.n_effects,) * 4)
     for f, A, x in zip(D.factors, D.own, own, strict=True):

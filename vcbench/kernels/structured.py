@@ -215,7 +215,9 @@ def _layout(model: Model, inner: Layout) -> Layout:
     work = model.working
     pa: list[int] = []
     pb: list[int] = []
-    ptr, effects, q, scale = [0], [], [], []
+    ptr, effects = [0], []
+    q: list[float] = []
+    scale: list[float] = []
     r = 0
     seen: dict[int, int] = {}  # first position in w of a component's parameters -> its first pseudo-effect
     for c, part in zip(model.components, work.parts, strict=True):

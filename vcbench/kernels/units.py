@@ -187,7 +187,7 @@ class Units:
         for c, Omega in zip(self.model.components, Omegas, strict=True):
             if c.is_grouped:
                 w = np.zeros((len(c.levels), c.n_effects))
-                np.add.at(w, c.codes, np.asarray(c.Z) * own[:, None])
+                np.add.at(w, np.asarray(c.codes), np.asarray(c.Z) * own[:, None])
             else:
                 w = np.column_stack([F.T @ own for F in c.factors()])
             out.append(c.effects_of(w @ Omega))

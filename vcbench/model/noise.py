@@ -173,14 +173,14 @@ def _split_weights(spec: Residual, look: Callable[[Any], Column], n: int) -> tup
     if spec.kind != "product":
         return spec, None
     (left, a), (right, b) = (_split_weights(p, look, n) for p in spec.parts)
-    w = a if b is None else b if a is None else a * b
+    joint = a if b is None else b if a is None else a * b
     if left.kind == "iid" and a is not None:
         return Residual(right.kind, right.labels, right.group, right.order, right.parts, right.separate,
-                        spec.has_nugget), w  # fmt: skip
+                        spec.has_nugget), joint  # fmt: skip
     if right.kind == "iid" and b is not None:
         return Residual(left.kind, left.labels, left.group, left.order, left.parts, left.separate,
-                        spec.has_nugget), w  # fmt: skip
-    return Residual("product", parts=(left, right), has_nugget=spec.has_nugget), w
+                        spec.has_nugget), joint  # fmt: skip
+    return Residual("product", parts=(left, right), has_nugget=spec.has_nugget), joint
 
 
 @dataclass(frozen=True, slots=True)

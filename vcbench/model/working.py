@@ -235,8 +235,8 @@ class Working:
 def _scaled(family: Family, natural: np.ndarray) -> tuple[float, np.ndarray]:
     """(v, φ) from natural parameters, the single variance first where the family carries none."""
     if family.carries_variance:
-        return family.working(natural)
-    return float(natural[0]), family.working(natural[1:])[1]
+        return family.working(list(natural))
+    return float(natural[0]), family.working(list(natural[1:]))[1]
 
 
 def working_of(components: Sequence[Any], noise: Any, equal: Sequence[Sequence[str]] = ()) -> Working:

@@ -150,7 +150,7 @@ def _terms(model: Model) -> list[Term]:
 
 def _contains(t: Term, s: Term) -> bool:
     """Every level of t lies in one level of s, and there are more of them; both of the same covariate."""
-    if t is s or t[1] is None or s[1] is None or not np.array_equal(t[2], s[2]):
+    if t is s or t[1] is None or s[1] is None or not np.array_equal(np.asarray(t[2]), np.asarray(s[2])):
         return False
     first = np.empty(t[1].max() + 1, np.int64)
     first[t[1]] = s[1]

@@ -50,7 +50,8 @@ class MomentSpace:
         assert model.X is not None
         weights = None if model.noise.weights is None else np.sqrt(model.noise.weights)
         basis = Basis.of(model.X if weights is None else model.X * weights[:, None])
-        factors, pairs = [], []
+        factors: list[Any] = []
+        pairs: list[tuple[int, int]] = []
         for c in model.components:
             pairs += [(len(factors) + a, len(factors) + b) for a, b in c.index]
             factors += [c.incidence(a) for a in range(c.n_effects)] if c.is_grouped else c.factors()

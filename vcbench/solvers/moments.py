@@ -120,7 +120,7 @@ def minque(kernel: Any, prior: Any = 0, tol: float = 1e-6, max_iter: int = 200) 
             return Estimate(theta, theta, None, Status.SINGULAR_V, _not_definite(kernel, theta, n_iter), n_iter, n_iter)
         half_S, score = moment_matrix(kernel, theta)
         step = np.linalg.solve(half_S, score)
-        distance = float(np.sqrt(max(score @ step, 0.0)))
+        distance = float(np.sqrt(max(float(score @ step), 0.0)))
         if distance <= tol:
             return Estimate(theta, theta, half_S, Status.CONVERGED, "", n_iter, n_iter + 1)
         if n_iter == max_iter:

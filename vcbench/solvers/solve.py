@@ -301,7 +301,8 @@ class _Late:
     __slots__ = ("ask", "known", "state")
 
     def __init__(self, ask, state: tuple) -> None:
-        self.ask, self.state, self.known = ask, state, ask(*state[:-1], 0)
+        self.ask, self.known = ask, ask(*state[:-1], 0)
+        self.state: tuple | None = state
 
     def __getitem__(self, item: int):
         if item > 2 and self.state is not None:
