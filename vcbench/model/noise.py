@@ -107,7 +107,7 @@ def bind_noise(spec: Residual, column_of: Callable[[Any], Column], n: int) -> No
     units = _units([look(g).as_factor().values for g in groups_of(spec)], n)
     weights = None
     spec_inner, weights = _split_weights(spec, look, n)
-    builder = _Builder(look, units, n, str(spec))
+    builder = _Builder(look, units, n, spec)
     family = builder.build(spec_inner)
     if family.is_diagonal:
         units = np.arange(n)
@@ -188,13 +188,22 @@ class _Builder:
     look: Callable[[Any], Column]
     units: np.ndarray
     n: int
-    said: str
+    whole: Residual
+
+    @property
+    def said(self) -> str:
+        return str(self.whole)
 
     def build(self, spec: Residual) -> Family:
         """The family of a structure over these rows."""
         match spec.kind:
             case "iid":
                 return Family()
+            case "cs" | "csh" if not groups_of(self.whole):
+                raise ModelError(
+                    f"`{self.said}` has one unit, all rows: its ρ cannot be told from the mean. Name the units by "
+                    f"`group=`, as {spec.kind}(…, group=subject)."
+                )
             case "cs":
                 return CompoundSymmetry(largest=self._largest())
             case "csh":
