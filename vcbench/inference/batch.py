@@ -38,10 +38,6 @@ def climb_many(
     monotone,
     tol,
     max_iter,
-    Linv,
-    U,
-    Xw,
-    yw,
     S,
 ):
     """One row a response: θ, γ, ℓ, ending, counts (iter, eval, check), seconds (fit, check), distance, ranks, SEs of
@@ -70,7 +66,7 @@ def climb_many(
         for a in range(Y.shape[2]):
             for i in range(Y.shape[1]):
                 D[first + a, i] = Y[k, i, a]
-        data = (R, X, Y[k], TX, t[k], tau2[k], n_within, n_obs, q, pa, pb, fa, fb, Linv, U, Xw, yw, S, D)
+        data = (D, TX, t[k], tau2[k], n_within, n_obs, q, pa, pb, fa, fb, S)
         x = starts[k] / scale
         if auto:
             x = np.zeros(p)

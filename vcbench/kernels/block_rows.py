@@ -13,15 +13,8 @@ import math
 import numpy as np
 from numba import njit
 
-from vcbench.kernels.block_core import (
-    AVERAGE,
-    EXPECTED,
-    MOMENTS,
-    SCORE,
-    cholesky_in_place,
-    evaluate_blocks,
-    invert_lower,
-)
+from vcbench.kernels.block_core import AVERAGE, EXPECTED, MOMENTS, SCORE, cholesky_in_place, invert_lower
+from vcbench.kernels.block_moments import moments_of_blocks
 
 FAR = 1e100  # pivots within [1/FAR, FAR] are multiplied, their product kept within it: no overflow, no digit lost
 
@@ -73,6 +66,17 @@ def dot(S, x, y, m):
         for i in range(S.shape[1]):
             s += S[x + k, i] * S[y + k, i]
     return s
+
+
+@rowwise
+def dots(S, x, m, y, k, out):
+    """out (m, k) = the dot products of rows x, x + 1, … with rows y, y + 1, …"""
+    for a in range(m):
+        for b in range(k):
+            s = 0.0
+            for i in range(S.shape[1]):
+                s += S[x + a, i] * S[y + b, i]
+            out[a, b] = s
 
 
 @rowwise
@@ -185,11 +189,21 @@ def pair_sum(K, a, b, c, e):
 
 
 @rowwise
-def evaluate_rows(D, TX, t, tau2, n_within, n_obs, r, theta, gamma_in, profile, reml, want, pa, pb, S):
-    """What `evaluate_blocks` returns, without MOMENTS, at θ = (pairs of Ω, σ²).
+def places(r, d):
+    """First rows of the matrices that `fill` works in."""
+    s, k = r * (r + 1) // 2, r * r
+    X = s + 2 * k
+    y = X + 4 * d * r
+    Q = y + 4 * r
+    return 0, s, s + k, X, X + d * r, X + 2 * d * r, X + 3 * d * r, y, y + r, y + 2 * r, y + 3 * r, Q, Q + s, Q + 2 * s
 
-    D the `blocks.design_rows`, S (rows, B) the last of `blocks.work_space`; the rest as there.
-    """
+
+@rowwise
+def fill(
+    D, TX, t, tau2, n_within, n_obs, r, theta, profile, reml, want, pa, pb, S, gamma, A, score_gamma, score, expected,
+    average,
+):  # fmt: skip
+    """(ok, loglik); the last six arguments, zeros but for a given γ, become what they are called."""
     B = D.shape[1]
     d, w = TX.shape[1], TX.shape[0]
     n_pairs = pa.shape[0]
@@ -197,42 +211,18 @@ def evaluate_rows(D, TX, t, tau2, n_within, n_obs, r, theta, gamma_in, profile, 
     s2 = r * (r + 1) // 2
     sigma2 = theta[p - 1]
 
-    # one allocation for all that is handed out, one for what is not
-    given = np.zeros(2 * d + p + d * d + 2 * p * p)
-    gamma, score_gamma, score = given[:d], given[d : 2 * d], given[2 * d : 2 * d + p]
-    at = 2 * d + p
-    A = given[at : at + d * d].reshape(d, d)
-    at += d * d
-    expected = given[at : at + p * p].reshape(p, p)
-    average = given[at + p * p :].reshape(p, p)
-    none = given[:0]
-    F, XtW = none.reshape(0, 0), none.reshape(d, 0)
-    for c in range(d):
-        gamma[c] = gamma_in[c]
-    failed = (False, -np.inf, gamma, A, score_gamma, score, expected, average, F, none, XtW, F, none, 0.0, 0.0, 0.0)
-
     has_within = n_within != 0 or w > 0 or tau2 > 0.0
     if not (sigma2 > 0.0 or not has_within):
-        return failed
+        return False, -np.inf
     s_inv = 1.0 / sigma2 if has_within else 0.0
 
-    X, y = r * r, r * r + d * r  # rows of D; of S:
-    L = 0
-    U = L + s2
-    J = U + r * r
-    Xw = J + r * r
-    E = Xw + d * r
-    Fx = E + d * r
-    N = Fx + d * r
-    yw = N + d * r
-    h, v, z = yw + r, yw + 2 * r, yw + 3 * r
-    Q = yw + 4 * r
-    other, more = Q + s2, Q + 2 * s2
+    X, y = r * r, r * r + d * r  # rows of D
+    L, U, J, Xw, E, Fx, N, yw, h, v, z, Q, other, more = places(r, d)  # rows of S
 
     # factorise, whiten, QᵀV⁻¹Q and QᵀV⁻¹y
     ok, logdet = factorise(S, D, theta, pa, pb, r, L, J)
     if not ok:
-        return failed
+        return False, -np.inf
     if n_within != 0:
         logdet += n_within * math.log(sigma2)
     lower_times(S, L, D, y, 1, r, yw)
@@ -254,7 +244,7 @@ def evaluate_rows(D, TX, t, tau2, n_within, n_obs, r, theta, gamma_in, profile, 
             A[e, c] = A[c, e]
             chol[c, e] = A[c, e]
     if not cholesky_in_place(chol):
-        return failed
+        return False, -np.inf
     invert_lower(chol, inverse)  # M = A⁻¹ = Ciᵀ Ci
     logdet_A = 0.0
     for c in range(d):
@@ -288,9 +278,8 @@ def evaluate_rows(D, TX, t, tau2, n_within, n_obs, r, theta, gamma_in, profile, 
     loglik = -0.5 * (n_obs * math.log(2.0 * math.pi) + logdet + quad)
     if reml:
         loglik += 0.5 * (d * math.log(2.0 * math.pi) - logdet_A)
-    found = (True, loglik, gamma, A, score_gamma, score, expected, average, F, none, XtW, F, none, 0.0, 0.0, 0.0)
     if (want & (SCORE | EXPECTED | AVERAGE)) == 0:
-        return found
+        return True, loglik
     need_info, need_avg = (want & EXPECTED) != 0, (want & AVERAGE) != 0
 
     # U = L⁻¹R, h = RᵀW⁻¹r̃, v = W⁻¹r̃, Q = RᵀW⁻¹R; X whitened by M as well: E = (X̃M^½)ᵀW⁻¹R, F = (X̃M^½)ᵀW⁻¹
@@ -335,7 +324,7 @@ def evaluate_rows(D, TX, t, tau2, n_within, n_obs, r, theta, gamma_in, profile, 
                 s += dot(S, E + c * r + a, E + c * r + b, 1)
         score[j] = 0.5 * s if a == b else s
     if not (need_info or need_avg):
-        return found
+        return True, loglik
 
     for b in range(r):  # J = W⁻¹R
         upper_times(S, L, U + b, r, r, J + b)
@@ -358,17 +347,17 @@ def evaluate_rows(D, TX, t, tau2, n_within, n_obs, r, theta, gamma_in, profile, 
                         x += TXm[k, c] * TXm[k, e] * s_inv * s_inv
                     De[c, e] = x
                     De[e, c] = x
+            EE = np.empty((d * r, d * r))
+            dots(S, E, d * r, E, d * r, EE)
             for j in range(n_pairs):
                 a, b = pa[j], pb[j]
                 for c in range(d):
                     for e in range(d):
-                        x = dot(S, E + c * r + a, E + e * r + b, 1)
+                        x = EE[c * r + a, e * r + b]
                         XE[j, c, e] += x
                         if a != b:
                             XE[j, e, c] += x
-        for s in range(s2):
-            for u in range(s2):
-                K[s, u] = dot(S, Q + s, other + u, 1)
+        dots(S, Q, s2, other, s2, K)
         for s in range(s2):
             for u in range(s):
                 K[s, u] = 0.5 * (K[s, u] + K[u, s])
@@ -418,21 +407,22 @@ def evaluate_rows(D, TX, t, tau2, n_within, n_obs, r, theta, gamma_in, profile, 
         for a in range(r):
             for b in range(a + 1):
                 put(S, more + tri(a, b), h + a, S, h + b)
-        for s in range(s2):
-            for u in range(s2):
-                K[s, u] = dot(S, Q + s, more + u, 1)
+        dots(S, Q, s2, more, s2, K)
+        Eh, zh = np.empty((d * r, r)), np.empty((r, r))
+        dots(S, E, d * r, h, r, Eh)
         transposed_times(S, J, v, r, z)
+        dots(S, z, r, h, r, zh)
         for j in range(n_pairs):
             a, b = pa[j], pb[j]
             for k in range(j + 1):
                 average[j, k] = pair_sum(K, a, b, pa[k], pb[k])
-            average[p - 1, j] = dot(S, z + a, h + b, 1)
+            average[p - 1, j] = zh[a, b]
             if a != b:
-                average[p - 1, j] += dot(S, z + b, h + a, 1)
+                average[p - 1, j] += zh[b, a]
             for c in range(d):
-                XtVw[j, c] = dot(S, E + c * r + a, h + b, 1)
+                XtVw[j, c] = Eh[c * r + a, b]
                 if a != b:
-                    XtVw[j, c] += dot(S, E + c * r + b, h + a, 1)
+                    XtVw[j, c] += Eh[c * r + b, a]
         lower_times(S, L, S, v, 1, r, z)
         average[p - 1, p - 1] = dot(S, z, z, r) + rss * s_inv**3
         for c in range(d):
@@ -450,16 +440,47 @@ def evaluate_rows(D, TX, t, tau2, n_within, n_obs, r, theta, gamma_in, profile, 
                         x -= XtVw[j, c] * XtVw[k, c]
                 average[j, k] = 0.5 * x
                 average[k, j] = 0.5 * x
-    return found
+    return True, loglik
+
+
+@rowwise
+def evaluate_rows(D, TX, t, tau2, n_within, n_obs, r, theta, gamma_in, profile, reml, want, pa, pb, S):
+    """What `evaluate_blocks` returns, without the moments."""
+    d, p = TX.shape[1], theta.shape[0]
+    vectors, squares, A = np.zeros((2, d)), np.zeros((2, p, p)), np.zeros((d, d))
+    gamma, score_gamma, score, expected, average = vectors[0], vectors[1], np.zeros(p), squares[0], squares[1]
+    none, F, XtW = score[:0], A[:0], np.zeros((d, 0))
+    for c in range(d):
+        gamma[c] = gamma_in[c]
+    ok, loglik = fill(
+        D, TX, t, tau2, n_within, n_obs, r, theta, profile, reml, want, pa, pb, S, gamma, A, score_gamma, score,
+        expected, average,
+    )  # fmt: skip
+    return ok, loglik, gamma, A, score_gamma, score, expected, average, F, none, XtW, F, none, 0.0, 0.0, 0.0
 
 
 @njit(cache=True)
-def answer(
-    R, X, y, TX, t, tau2, n_within, n_obs, q, theta, gamma, profile, reml, want, pa, pb, fa, fb, Linv, U, Xw, yw, S, D
-):
-    """`evaluate_blocks` where moments are wanted, `evaluate_rows` where not: the same answers, the second sooner."""
-    if want & MOMENTS:
-        return evaluate_blocks(
-            R, X, y, TX, t, tau2, n_within, n_obs, q, theta, gamma, profile, reml, want, pa, pb, fa, fb, Linv, U, Xw, yw
+def evaluate_blocks(D, TX, t, tau2, n_within, n_obs, q, theta, gamma, profile, reml, want, pa, pb, fa, fb, S):
+    """ℓ and what `want` asks for (bits SCORE, EXPECTED, AVERAGE, MOMENTS) at θ = (pairs of Ω, σ²).
+
+    D: the `blocks.design_rows`; TX (w, d), t (w,); q (r,) EM divisors; gamma (d,) is used unless `profile`; pa, pb
+    pairs of θ; fa, fb features of the moments; S: the `blocks.work_space`.
+
+    Returns (ok, loglik, gamma, QtVinvQ, score_gamma, score, expected, average, F, Wty, XtW, S, f, E0, logdet, yty).
+    """
+    r, d = q.shape[0], TX.shape[1]
+    steps = want & MOMENTS
+    out = evaluate_rows(
+        D, TX, t, tau2, n_within, n_obs, r, theta, gamma, profile, reml, want | SCORE if steps else want, pa, pb, S
+    )
+    if not steps or not out[0]:
+        return out
+    ll, gamma, A, score_gamma, score, expected, average = out[1:8]
+    where = places(r, d)
+    if theta[theta.shape[0] - 1] > 0.0:
+        ok, F, Wty, XtW, S2, f, E0, logdet, yty = moments_of_blocks(
+            D, TX, t, tau2, q, theta, gamma, A, reml, pa, pb, fa, fb, S, where[8], where[4]
         )
-    return evaluate_rows(D, TX, t, tau2, n_within, n_obs, R.shape[1], theta, gamma, profile, reml, want, pa, pb, S)
+        if ok:
+            return True, ll, gamma, A, score_gamma, score, expected, average, F, Wty, XtW, S2, f, E0, logdet, yty
+    return (False, -np.inf, *out[2:])

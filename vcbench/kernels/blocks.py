@@ -310,7 +310,7 @@ class BlockKernel:
     ) -> Evaluation:
         """See `protocol.Kernel`."""
         from vcbench.kernels.block_core import AVERAGE, EXPECTED, MOMENTS, SCORE
-        from vcbench.kernels.block_rows import answer
+        from vcbench.kernels.block_rows import evaluate_blocks
 
         b, lay = self.blocks, self.layout
         theta = np.asarray(theta, float)
@@ -325,10 +325,8 @@ class BlockKernel:
             | MOMENTS * ("moments" in need)
         )
         reml = criterion == "reml"
-        out = answer(
-            b.R,
-            b.X,
-            b.y,
+        out = evaluate_blocks(
+            self.rows,
             b.TX,
             b.t,
             b.tau2,
@@ -345,7 +343,6 @@ class BlockKernel:
             lay.fa,
             lay.fb,
             *self.work,
-            self.rows,
         )
         return package(out, theta, criterion, want, b.basis, b.beta0, gamma is not None, lay)
 
@@ -375,9 +372,7 @@ class BlockKernel:
         """What `solvers.run.climb` is compiled over."""
         b, lay = self.blocks, self.layout
         return (
-            b.R,
-            b.X,
-            b.y,
+            self.rows,
             b.TX,
             b.t,
             b.tau2,
@@ -389,7 +384,6 @@ class BlockKernel:
             lay.fa,
             lay.fb,
             *self.work,
-            self.rows,
         )
 
 
@@ -416,10 +410,9 @@ def package(out, theta, criterion, want, basis, beta0, given, lay) -> Evaluation
 
 
 def work_space(b: Blocks) -> tuple[np.ndarray, ...]:
-    """Scratch arrays for `evaluate_blocks` and `evaluate_rows`; not shared between threads."""
+    """Scratch rows for `evaluate_blocks`; not shared between threads."""
     B, r, d = b.X.shape
-    rows = 2 * r * (r + 1) + 2 * r * r + 4 * d * r + 4 * r
-    return np.empty((B, r, r)), np.empty((B, r, r)), np.empty((B, r, d)), np.empty((B, r)), np.empty((rows, B))
+    return (np.empty((2 * r * (r + 1) + 2 * r * r + 4 * d * r + 4 * r, B)),)
 
 
 def design_rows(R: np.ndarray, X: np.ndarray, y: np.ndarray) -> np.ndarray:

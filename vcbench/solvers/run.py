@@ -15,7 +15,7 @@ from numba import njit, types
 from numba.extending import overload
 
 from vcbench.kernels.block_core import AVERAGE, EXPECTED, MOMENTS, SCORE
-from vcbench.kernels.block_rows import answer
+from vcbench.kernels.block_rows import evaluate_blocks
 from vcbench.solvers.acceleration import is_inside, learn, memory_for, propose
 from vcbench.solvers.codes import AI, BY_SCORE, EM, FISHER, NEWTON, SQUAREM
 from vcbench.solvers.geometry import (
@@ -38,6 +38,7 @@ ASCENT = 1e-9  # ε of MATH §3: a monotone method may lose ε(1 + |ℓ|) to rou
 ROUNDING = 1e-11  # share of 1 + |ℓ| that a step may lose to rounding and still count as not falling
 CHECK_EVERY = 10  # EMs evaluate the stop rule at every tenth iteration
 RELEASES = 50
+NEAR = 4.0  # AI asks for the expected information once its own says that it is within NEAR · tol
 
 CHECK = 16  # bit of `want`: the expected information serves the stop rule, a kernel may put a cheaper one in its place
 
@@ -68,10 +69,9 @@ def evaluate_state(data, theta, gamma, profile, reml, want):
 @overload(evaluate_state)
 def _evaluate_state(data, theta, gamma, profile, reml, want):
     def impl(data, theta, gamma, profile, reml, want):
-        R, X, y, TX, t, tau2, n_within, n_obs, q, pa, pb, fa, fb, Linv, U, Xw, yw, S, D = data
-        return answer(
-            R, X, y, TX, t, tau2, n_within, n_obs, q, theta, gamma, profile, reml, want, pa, pb, fa, fb, Linv, U, Xw,
-            yw, S, D,
+        D, TX, t, tau2, n_within, n_obs, q, pa, pb, fa, fb, S = data
+        return evaluate_blocks(
+            D, TX, t, tau2, n_within, n_obs, q, theta, gamma, profile, reml, want, pa, pb, fa, fb, S
         )  # fmt: skip
 
     return impl
@@ -214,7 +214,7 @@ def climb(
             score, info = out[5] * scale, out[7] * units
             if code == AI:
                 distance = decrement(score, info, T)
-            if code != AI or distance <= 30.0 * tol or not distance < np.inf:
+            if code != AI or distance <= NEAR * tol or not distance < np.inf:
                 if code == AI or not second:
                     begin, timed = tick(), True
                     chk = evaluate_state(data, x * scale, gamma, profile, reml, SCORE | EXPECTED | CHECK)
@@ -308,8 +308,9 @@ def climb(
                         break
                 s = 1.0
                 slope = max(score @ delta, 0.0)
-                for _ in range(12):
-                    trial = retract(x, delta, s, rank, ptr, effects, where)
+                for attempt in range(12):
+                    if attempt > 0 or crosses:  # `project` has made the full step
+                        trial = retract(x, delta, s, rank, ptr, effects, where)
                     new = evaluate_state(data, trial * scale, gamma, profile, reml, own)
                     n_eval += 1
                     if new[0] and new[1] >= ll + 1e-4 * s * slope - ROUNDING * (1.0 + abs(ll)):
