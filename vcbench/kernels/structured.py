@@ -16,7 +16,6 @@ from vcbench.model.model import Model
 from vcbench.model.structures import Patterned
 from vcbench.model.working import Working, table_jet
 
-FARTHEST = 300.0  # of φ: beyond, its exponentials overflow
 BITS = {"score": 1, "expected": 2, "average": 4, "observed": 7, "moments": 8}
 
 
@@ -60,9 +59,10 @@ class WorkingView:
             criterion = "ml"
         w = np.asarray(w, float)
         failed = Evaluation(w, criterion, -np.inf, np.zeros(len(self.beta0)), self.beta0)
-        if not (np.abs(w[self.maps.n_linear : -1]) < FARTHEST).all():
-            return failed
+        # a φ beyond its limit moves nothing any more: solvers find no score there, and go on with the others
+        given, w = w, self.maps.inside(w)
         tau, J = self.maps.jacobian(w)
+        J[:, given != w] = 0.0
         if not np.isfinite(tau).all() or not self._is_covariance(w):
             return failed
         want = 0
@@ -95,19 +95,21 @@ class WorkingView:
             if not np.isfinite(at.loglik):
                 return failed
             at = replace(at, loglik=at.loglik + self.constant)
-        return self._pull(at, w, J, want & 6 == 6)
+        return self._pull(at, w, J, want & 6 == 6, given)
 
-    def _pull(self, at: Evaluation, w: np.ndarray, J: np.ndarray, bend: bool) -> Evaluation:
+    def _pull(self, at: Evaluation, w: np.ndarray, J: np.ndarray, bend: bool, given: np.ndarray) -> Evaluation:
         """An evaluation in τ as one in w."""
         through = lambda info: None if info is None else J.T @ info @ J  # noqa: E731
         curvature = None
         if bend and at.score is not None:
             curvature = -self.maps.curvature(w, at.score)
+            curvature[:, given != w] = 0.0
+            curvature[given != w] = 0.0
             if at.curvature is not None:
                 curvature = curvature + J.T @ at.curvature @ J
         return replace(
             at,
-            theta=w,
+            theta=given,
             score=None if at.score is None else J.T @ at.score,
             expected=through(at.expected),
             average=through(at.average),

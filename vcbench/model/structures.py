@@ -28,6 +28,9 @@ import numpy as np
 from vcbench.errors import ModelError
 from vcbench.model.jets import Jet, concatenate, constant, exp, logistic, stack, tanh, variables
 
+ATANH_EDGE = 8.0  # tanh 8 = 1 − 2e-7
+LOGIT_EDGE = 16.0  # 1/(1 + e⁻¹⁶) = 1 − 1e-7
+NO_EDGE = 200.0  # of a logarithm: its exponential must stay finite
 ROUNDING = 1e-10  # of an autocorrelation read back from a result
 EDGE = 1e-12  # natural values are pulled this far inside their range before φ is computed
 
@@ -84,6 +87,10 @@ class Family:
         """(σ², φ) from the natural parameters in order; σ² is 1 unless the family carries variances."""
         return 1.0, np.zeros(0)
 
+    def limits(self) -> np.ndarray:
+        """|φ| beyond which a parameter lies at the edge of its range, up to rounding."""
+        return np.full(self.n_phi, ATANH_EDGE)
+
     def start(self) -> np.ndarray:
         """φ of a small positive correlation."""
         return np.zeros(self.n_phi)
@@ -113,6 +120,9 @@ class CompoundSymmetry(Family):
 
     def natural(self, phi: Sequence[Jet], k: int) -> list[Natural]:
         return [Natural("rho", self._rho(phi[0]))]
+
+    def limits(self) -> np.ndarray:
+        return np.array([LOGIT_EDGE])
 
     def working(self, natural: Sequence[float]) -> tuple[float, np.ndarray]:
         low = self._low()
@@ -187,6 +197,9 @@ class Ar1(Lagged):
     def natural(self, phi: Sequence[Jet], k: int) -> list[Natural]:
         return [Natural("rho", self._rho(phi[0]))]
 
+    def limits(self) -> np.ndarray:
+        return np.array([ATANH_EDGE if self.whole else LOGIT_EDGE])
+
     def working(self, natural: Sequence[float]) -> tuple[float, np.ndarray]:
         rho = natural[0]
         return 1.0, np.array([_atanh(rho, "rho") if self.whole else _logit(rho, "rho", rho, "(0, 1)")])
@@ -218,6 +231,9 @@ class Decay(Lagged):
 
     def natural(self, phi: Sequence[Jet], k: int) -> list[Natural]:
         return [Natural("range", exp(phi[0]))]
+
+    def limits(self) -> np.ndarray:
+        return np.array([NO_EDGE])
 
     def working(self, natural: Sequence[float]) -> tuple[float, np.ndarray]:
         return 1.0, np.array([_log(natural[0], "range")])
@@ -354,6 +370,9 @@ class Arma11(Lagged):
         rho, gamma = self._rho_gamma(phi)
         return [Natural("rho", rho), Natural("gamma", gamma)]
 
+    def limits(self) -> np.ndarray:
+        return np.array([ATANH_EDGE, LOGIT_EDGE])
+
     def working(self, natural: Sequence[float]) -> tuple[float, np.ndarray]:
         rho, gamma = natural
         s = gamma + 0.5 * (1.0 - rho)
@@ -423,6 +442,9 @@ class Unstructured(ByLevel):
             for i, j in self._entries()
         ]
 
+    def limits(self) -> np.ndarray:
+        return np.full(self.n_phi, NO_EDGE)
+
     def working(self, natural: Sequence[float]) -> tuple[float, np.ndarray]:
         m = self.n_levels
         S = np.zeros((m, m))
@@ -468,6 +490,10 @@ class AnteDependence(ByLevel):
         first = [Natural(f"var({a})", s * s, 1, True) for a, s in zip(self.levels, sd, strict=True)]
         return first + [Natural(f"rho{j + 1}", r) for j, r in enumerate(rho)]
 
+    def limits(self) -> np.ndarray:
+        m = self.n_levels
+        return np.append(np.full(m - 1, NO_EDGE), np.full(m - 1, ATANH_EDGE))
+
     def working(self, natural: Sequence[float]) -> tuple[float, np.ndarray]:
         m = self.n_levels
         ratios = _log_ratios(natural[:m], self.levels)
@@ -508,6 +534,9 @@ class Heterogeneous(ByLevel):
         sd = self._sd(phi, k)
         first = [Natural(f"var({a})", sd[j] * sd[j], 1, True) for j, a in enumerate(self.levels)]
         return first + self.inner.natural(phi[self.n_levels - 1 :], k)
+
+    def limits(self) -> np.ndarray:
+        return np.append(np.full(self.n_levels - 1, NO_EDGE), self.inner.limits())
 
     def working(self, natural: Sequence[float]) -> tuple[float, np.ndarray]:
         m = self.n_levels
@@ -562,6 +591,9 @@ class Separate(ByLevel):
                 value = size * item.value if item.power else item.value
                 out.append(Natural(_within(item.name, level), value, item.power, item.is_variance))
         return out
+
+    def limits(self) -> np.ndarray:
+        return np.concatenate([np.full(len(self.parts) - 1, NO_EDGE), *(f.limits() for f in self.parts)])
 
     def working(self, natural: Sequence[float]) -> tuple[float, np.ndarray]:
         sizes, phis, at = [], [], 0
@@ -619,6 +651,9 @@ class Product(Family):
                 out.append(Natural(name, item.value, power, item.is_variance and in_units))
         return out
 
+    def limits(self) -> np.ndarray:
+        return np.concatenate([self.left.limits(), self.right.limits()])
+
     def working(self, natural: Sequence[float]) -> tuple[float, np.ndarray]:
         count = self.left.n_natural
         scale, left = self.left.working(natural[:count])
@@ -669,6 +704,10 @@ class Patterned(ByLevel):
             for i in range(j, self.n_levels)
             if (i, j) in C
         ]
+
+    def limits(self) -> np.ndarray:
+        m = self.n_levels
+        return np.append(np.full(m - 1, NO_EDGE), np.full(len(self._free()), ATANH_EDGE))
 
     def working(self, natural: Sequence[float]) -> tuple[float, np.ndarray]:
         m = self.n_levels

@@ -211,6 +211,22 @@ class Working:
             w[self.n_linear - 1] = theta[-1]
         return w
 
+    def limits(self) -> np.ndarray:
+        """|φ| of all structures beyond which a parameter lies at the edge of its range."""
+        own = [p.family.limits() for p in self.parts if p.family is not None and p.names]
+        return np.concatenate([*own, self.noise.family.limits()])
+
+    def inside(self, w: np.ndarray) -> np.ndarray:
+        """w with every φ within its limits."""
+        limits = self.limits()
+        out = w.copy()
+        out[self.n_linear : -1] = np.clip(w[self.n_linear : -1], -limits, limits)
+        return out
+
+    def at_edge(self, w: np.ndarray, share: float = 1.0) -> bool:
+        """True where some φ lies beyond `share` of its limit."""
+        return bool((np.abs(w[self.n_linear : -1]) >= share * self.limits()).any())
+
     def smooth_start(self, neutral: bool = False) -> np.ndarray:
         """φ of all structures at their start, or where they are nearest to no correlation."""
         out = []

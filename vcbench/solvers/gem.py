@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 
-from vcbench.kernels.structured import FARTHEST
 from vcbench.kernels.units import Units
 from vcbench.model.jets import concatenate, constant, variables
 from vcbench.model.structures import Family
@@ -247,7 +246,7 @@ def fit_family(
 
 def _profile(family: Family, stacks: list[Stack], phi: np.ndarray, rows: float) -> tuple[float, float]:
     """(objective at the best v, that v = Σ N tr(S C⁻¹)/Σ N m); −inf where C is not positive definite."""
-    if not (np.abs(phi) < FARTHEST).all():
+    if not (np.abs(phi) <= family.limits()).all():
         return -np.inf, 0.0
     table = np.append(family.table(variables(phi), len(phi)).v, 0.0)
     logdet = trace = 0.0

@@ -16,9 +16,9 @@ from vcbench.solvers.start import even_point, inside, other_points, starting_poi
 from vcbench.status import Status
 
 TOL = 1e-6
+LARGE = 250  # rows of a block from which an EM step costs too much to begin with
 EM_FIRST = 40  # steps of px-em before AI, where AI alone ran a structure to an edge of its range
-EDGE = 8.0  # of φ: a correlation beyond 1 − 2e-7
-FAR = 4.0  # of φ: a correlation beyond tanh 4 = 0.9993, or a logistic beyond 0.982
+FAR = 0.5  # of the way to the limit of φ: a correlation beyond tanh 4 = 0.9993
 MEMORY = ("score", "expected", "average", "moments")
 
 
@@ -77,8 +77,10 @@ def solve(
         out = _rescue(kernel, criterion, out, tol, trace, compiled)
     others = other_points(kernel.layout, point, n_starts - 1, np.random.default_rng(0 if seed is None else seed))
     if method == "auto" and n_starts == 1 and _is_doubtful(kernel, out):
-        drawn = other_points(kernel.layout, point, 2, np.random.default_rng(0))
-        others = _by_em(kernel, criterion, [point, even_point(kernel.layout, point), *drawn])
+        others = [even_point(kernel.layout, point)]
+        if getattr(kernel.inner, "largest", 0) <= LARGE:
+            drawn = other_points(kernel.layout, point, 2, np.random.default_rng(0))
+            others = _by_em(kernel, criterion, [point, *others, *drawn])
     for other in others:
         new = _run(kernel, solver, solver.code[criterion], criterion, other, gamma, tol, max_iter, trace, compiled)
         best = new if new[2] > out[2] + 1e-9 * (1.0 + abs(out[2])) else out
@@ -113,7 +115,7 @@ def _is_doubtful(kernel: Any, out: tuple) -> bool:
     """True where a φ ended far out, or the climb not at an interior maximum: another start may do better."""
     if not hasattr(kernel, "maps") or len(out[0]) == kernel.maps.n_linear + 1:
         return False
-    return out[3] != 0 or bool((np.abs(out[0][kernel.maps.n_linear : -1]) > FAR).any())
+    return out[3] != 0 or kernel.maps.at_edge(out[0], FAR)
 
 
 @cache
@@ -319,12 +321,11 @@ def _solution(kernel, solver: Solver, criterion: str, out: tuple, wall: float, c
     point = x * kernel.layout.scale
     if hasattr(kernel, "view"):
         work = kernel.view.maps
-        far = np.abs(point[work.n_linear : -1]) > EDGE
-        if status is Status.CONVERGED and far.any():
+        if status is Status.CONVERGED and work.at_edge(point):
             status, message = Status.AT_BOUNDARY, "a parameter of a structure lies at the edge of its range"
-        point = work.theta(point)
+        point = work.theta(work.inside(point))
         for row in trace:
-            row[1 : 1 + len(point)] = work.theta(row[1 : 1 + len(point)])
+            row[1 : 1 + len(point)] = work.theta(work.inside(row[1 : 1 + len(point)]))
     return Solution(
         point,
         gamma,
