@@ -7,9 +7,10 @@ import pytest
 from scipy.linalg import block_diag
 
 from vcbench.kernels.block_core import AVERAGE, EXPECTED, SCORE
-from vcbench.kernels.block_rows import evaluate_rows, log_product
+from vcbench.kernels.block_rows import evaluate_blocks, log_product
 from vcbench.kernels.blocks import design_rows
 
+NONE = np.zeros(0, np.int64)  # no features: no moments are asked for
 OMEGAS = ("full", "diagonal", "singular", "zero")
 
 
@@ -76,9 +77,10 @@ def test_rows__are_dense_algebra(r, d, B, w, omega, reml):
     for given in (None, rng.standard_normal(d)):
         truth = dense(R, X, y, TX, t, tau2, n_within, n_obs, theta, given, reml, pa, pb)
         for want in (0, SCORE, SCORE | EXPECTED, SCORE | AVERAGE, SCORE | EXPECTED | AVERAGE):
-            out = evaluate_rows(
-                design_rows(R, X, y), TX, t, tau2, n_within, n_obs, r, theta, np.zeros(d) if given is None else given,
-                given is None, reml, want, pa, pb, np.full((150, B), np.nan),
+            out = evaluate_blocks(
+                design_rows(R, X, y), TX, t, tau2, n_within, n_obs, np.ones(r), theta,
+                np.zeros(d) if given is None else given, given is None, reml, want, pa, pb, NONE, NONE,
+                np.full((150, B), np.nan),
             )  # fmt: skip
             assert out[0]
             asked = [1, 2, 3] + [4] * (given is not None) + [5] * bool(want) + [6] * bool(want & EXPECTED)
@@ -91,9 +93,9 @@ def test_rows__say_where_a_block_is_not_positive_definite():
     rng = np.random.default_rng(3)
     (R, X, y, TX, t, tau2, n_within), _, pa, pb = blocks(rng, 2, 2, 6, 2, "full")
     for bad in (np.array([1.0, 3.0, 1.0, 0.01]), np.array([1.0, 0.0, 1.0, 0.0]), np.array([1.0, np.nan, 1.0, 1.0])):
-        out = evaluate_rows(
-            design_rows(R, X, y), TX, t, tau2, n_within, 12, 2, bad, np.zeros(2), True, True, SCORE, pa, pb,
-            np.empty((150, 6)),
+        out = evaluate_blocks(
+            design_rows(R, X, y), TX, t, tau2, n_within, 12, np.ones(2), bad, np.zeros(2), True, True, SCORE, pa, pb,
+            NONE, NONE, np.empty((150, 6)),
         )  # fmt: skip
         assert not out[0]
         assert out[1] == -np.inf

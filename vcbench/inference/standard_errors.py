@@ -12,7 +12,8 @@ import numpy as np
 from numba import njit
 
 from vcbench.errors import MethodError
-from vcbench.solvers.geometry import face_curvature, positions, solve_spd, tangent
+from vcbench.kernels.block_core import cholesky_in_place, invert_lower
+from vcbench.solvers.geometry import face_curvature, positions, tangent
 
 COV_TYPES = ("observed", "expected", "average")
 
@@ -85,7 +86,7 @@ def free_covariance(x, score, info, rank, ptr, effects, where):
     out = np.full((p, p), np.nan)
     T = tangent(x, rank, ptr, effects, where)
     m = T.shape[1]
-    H = T.T @ info @ T + face_curvature(x, score, rank, ptr, effects, where, m)
+    H = info.copy() if m == p else T.T @ info @ T + face_curvature(x, score, rank, ptr, effects, where, m)
     size = np.empty(m)
     for j in range(m):
         if H[j, j] == 0.0 and (H[j] == 0.0).all():  # φ of a structure whose variance is 0: nothing is known of it
@@ -94,19 +95,25 @@ def free_covariance(x, score, info, rank, ptr, effects, where):
         if not H[j, j] > 0.0:
             return False, out
         size[j] = math.sqrt(H[j, j])
-    H = H / np.outer(size, size)
-    for j in range(m):
-        H[j, j] *= 1.0 - 1e-13
-    Ts = T / size
-    half = np.empty((m, p))
+    for i in range(m):
+        for j in range(m):
+            H[i, j] /= size[i] * size[j]
+        H[i, i] *= 1.0 - 1e-13
+    if not cholesky_in_place(H):
+        return False, out
+    L = np.empty((m, m))
+    invert_lower(H, L)
+    half, reached = np.zeros((m, p)), np.zeros(p, np.bool_)  # half = L⁻¹ of the scaled H, times Tᵀ
     for i in range(p):
-        ok, column = solve_spd(H, np.ascontiguousarray(Ts[i]))
-        if not ok:
-            return False, out
-        half[:, i] = column
-    cov = Ts @ half
+        for j in range(m):
+            reached[i] |= T[i, j] != 0.0
+            for k in range(j, m):
+                half[k, i] += L[k, j] * T[i, j] / size[j]
     for i in range(p):
         for j in range(p):
-            if np.abs(T[i]).sum() > 0.0 and np.abs(T[j]).sum() > 0.0:
-                out[i, j] = cov[i, j]
+            if reached[i] and reached[j]:
+                s = 0.0
+                for k in range(m):
+                    s += half[k, i] * half[k, j]
+                out[i, j] = s
     return True, out

@@ -19,7 +19,8 @@ from vcbench.kernels.block_moments import moments_of_blocks
 FAR = 1e100  # pivots within [1/FAR, FAR] are multiplied, their product kept within it: no overflow, no digit lost
 
 SUMS = {"reassoc", "contract", "nsz"}  # sums in any order, so that they run in parallel; nan and inf mean what they do
-rowwise = njit(cache=True, fastmath=SUMS, error_model="numpy")
+# without Numba's reference counts, of which these calls would otherwise do little else: nothing here allocates
+rowwise = njit(cache=True, fastmath=SUMS, error_model="numpy", _nrt=False)
 
 
 @rowwise
@@ -200,10 +201,12 @@ def places(r, d):
 
 @rowwise
 def fill(
-    D, TX, t, tau2, n_within, n_obs, r, theta, profile, reml, want, pa, pb, S, gamma, A, score_gamma, score, expected,
-    average,
+    D, TX, t, tau2, n_within, n_obs, r, theta, profile, reml, want, pa, pb, S, small, XE, scratch, gamma, A,
+    score_gamma, score, expected, average,
 ):  # fmt: skip
-    """(ok, loglik); the last six arguments, zeros but for a given γ, become what they are called."""
+    """(ok, loglik) of `evaluate_blocks`, no moments; the last six arguments, zeros but for a given γ, become what they
+    are called. small (3d + w + 1 + p, d) and XE (pairs, d, d) zeros, scratch four squares as large as d r.
+    """
     B = D.shape[1]
     d, w = TX.shape[1], TX.shape[0]
     n_pairs = pa.shape[0]
@@ -226,8 +229,9 @@ def fill(
     if n_within != 0:
         logdet += n_within * math.log(sigma2)
     lower_times(S, L, D, y, 1, r, yw)
-    small = np.zeros((3 * d + w + 1, d))
-    chol, inverse, De, TXm, Xty = small[:d], small[d : 2 * d], small[2 * d : 3 * d], small[3 * d :], small[3 * d + w]
+    chol, inverse, De, TXm = small[:d], small[d : 2 * d], small[2 * d : 3 * d], small[3 * d :]
+    Xty, XtVw = small[3 * d + w], small[3 * d + w + 1 :]
+    EE, Eh, zh, K = scratch[0], scratch[1], scratch[2], scratch[3]
     for c in range(d):
         lower_times(S, L, D, X + c * r, 1, r, Xw + c * r)
         Xty[c] = dot(S, Xw + c * r, yw, r)
@@ -313,7 +317,6 @@ def fill(
     if reml:
         trace_T -= within_m * s_inv * s_inv + dot(S, Fx, Fx, d * r)
     score[p - 1] = 0.5 * (dot(S, v, v, r) + rss * s_inv * s_inv - trace_T)
-    XE = np.zeros((n_pairs if reml and need_info else 0, d, d))  # Σ E_a E_bᵀ (+ its transpose if a ≠ b)
     for j in range(n_pairs):
         a, b = pa[j], pb[j]
         s = dot(S, h + a, h + b, 1)
@@ -328,7 +331,6 @@ def fill(
 
     for b in range(r):  # J = W⁻¹R
         upper_times(S, L, U + b, r, r, J + b)
-    K = np.empty((s2, s2))
     if need_info:
         for s in range(s2):  # Q − 2H, H = EᵀE
             for i in range(B):
@@ -347,9 +349,8 @@ def fill(
                         x += TXm[k, c] * TXm[k, e] * s_inv * s_inv
                     De[c, e] = x
                     De[e, c] = x
-            EE = np.empty((d * r, d * r))
             dots(S, E, d * r, E, d * r, EE)
-            for j in range(n_pairs):
+            for j in range(n_pairs):  # XE: Σ E_a E_bᵀ (+ its transpose if a ≠ b)
                 a, b = pa[j], pb[j]
                 for c in range(d):
                     for e in range(d):
@@ -403,12 +404,10 @@ def fill(
         expected[p - 1, p - 1] = 0.5 * x
 
     if need_avg:  # products of the working vectors V_j P y
-        XtVw = np.zeros((p, d))
         for a in range(r):
             for b in range(a + 1):
                 put(S, more + tri(a, b), h + a, S, h + b)
         dots(S, Q, s2, more, s2, K)
-        Eh, zh = np.empty((d * r, r)), np.empty((r, r))
         dots(S, E, d * r, h, r, Eh)
         transposed_times(S, J, v, r, z)
         dots(S, z, r, h, r, zh)
@@ -443,44 +442,35 @@ def fill(
     return True, loglik
 
 
-@rowwise
-def evaluate_rows(D, TX, t, tau2, n_within, n_obs, r, theta, gamma_in, profile, reml, want, pa, pb, S):
-    """What `evaluate_blocks` returns, without the moments."""
-    d, p = TX.shape[1], theta.shape[0]
-    vectors, squares, A = np.zeros((2, d)), np.zeros((2, p, p)), np.zeros((d, d))
-    gamma, score_gamma, score, expected, average = vectors[0], vectors[1], np.zeros(p), squares[0], squares[1]
-    none, F, XtW = score[:0], A[:0], np.zeros((d, 0))
-    for c in range(d):
-        gamma[c] = gamma_in[c]
-    ok, loglik = fill(
-        D, TX, t, tau2, n_within, n_obs, r, theta, profile, reml, want, pa, pb, S, gamma, A, score_gamma, score,
-        expected, average,
-    )  # fmt: skip
-    return ok, loglik, gamma, A, score_gamma, score, expected, average, F, none, XtW, F, none, 0.0, 0.0, 0.0
-
-
 @njit(cache=True)
-def evaluate_blocks(D, TX, t, tau2, n_within, n_obs, q, theta, gamma, profile, reml, want, pa, pb, fa, fb, S):
+def evaluate_blocks(D, TX, t, tau2, n_within, n_obs, q, theta, gamma_in, profile, reml, want, pa, pb, fa, fb, S):
     """ℓ and what `want` asks for (bits SCORE, EXPECTED, AVERAGE, MOMENTS) at θ = (pairs of Ω, σ²).
 
-    D: the `blocks.design_rows`; TX (w, d), t (w,); q (r,) EM divisors; gamma (d,) is used unless `profile`; pa, pb
+    D: the `blocks.design_rows`; TX (w, d), t (w,); q (r,) EM divisors; gamma_in (d,) is used unless `profile`; pa, pb
     pairs of θ; fa, fb features of the moments; S: the `blocks.work_space`.
 
     Returns (ok, loglik, gamma, QtVinvQ, score_gamma, score, expected, average, F, Wty, XtW, S, f, E0, logdet, yty).
     """
-    r, d = q.shape[0], TX.shape[1]
-    steps = want & MOMENTS
-    out = evaluate_rows(
-        D, TX, t, tau2, n_within, n_obs, r, theta, gamma, profile, reml, want | SCORE if steps else want, pa, pb, S
-    )
-    if not steps or not out[0]:
-        return out
-    ll, gamma, A, score_gamma, score, expected, average = out[1:8]
-    where = places(r, d)
-    if theta[theta.shape[0] - 1] > 0.0:
-        ok, F, Wty, XtW, S2, f, E0, logdet, yty = moments_of_blocks(
+    r, d, p = q.shape[0], TX.shape[1], theta.shape[0]
+    moments = (want & MOMENTS) != 0
+    vectors, squares, A = np.zeros((2, d)), np.zeros((2, p, p)), np.zeros((d, d))
+    gamma, score_gamma, score, expected, average = vectors[0], vectors[1], np.zeros(p), squares[0], squares[1]
+    gamma[:] = gamma_in
+    largest = max(d * r, r * (r + 1) // 2)
+    small, XE = np.zeros((3 * d + TX.shape[0] + 1 + p, d)), np.zeros((p - 1, d, d))
+    scratch = np.empty((4, largest, largest))
+    ok, loglik = fill(
+        D, TX, t, tau2, n_within, n_obs, r, theta, profile, reml, want | SCORE if moments else want, pa, pb, S, small,
+        XE, scratch, gamma, A, score_gamma, score, expected, average,
+    )  # fmt: skip
+    none, XtW = score[:0], np.zeros((d, 0))
+    if not ok or not moments:
+        return ok, loglik, gamma, A, score_gamma, score, expected, average, A[:0], none, XtW, A[:0], none, 0.0, 0.0, 0.0
+    if theta[p - 1] > 0.0:
+        where = places(r, d)
+        ok, F, Wty, XtW, EbbT, f, E0, logdet, yty = moments_of_blocks(
             D, TX, t, tau2, q, theta, gamma, A, reml, pa, pb, fa, fb, S, where[8], where[4]
         )
         if ok:
-            return True, ll, gamma, A, score_gamma, score, expected, average, F, Wty, XtW, S2, f, E0, logdet, yty
-    return (False, -np.inf, *out[2:])
+            return True, loglik, gamma, A, score_gamma, score, expected, average, F, Wty, XtW, EbbT, f, E0, logdet, yty
+    return False, -np.inf, gamma, A, score_gamma, score, expected, average, A[:0], none, XtW, A[:0], none, 0.0, 0.0, 0.0

@@ -21,6 +21,7 @@ from vcbench.solvers.moment_space import MomentSpace
 from vcbench.status import Status
 
 SINGULAR = 1e-10
+NOTHING = 1e-7  # of the largest: the root of what rounding leaves of a trace that is 0
 PRIORS = '0, 1, "iterated" or a mapping of parameter names to values'
 
 
@@ -89,9 +90,10 @@ def moment_matrix(kernel: Any, prior: np.ndarray) -> tuple[np.ndarray, np.ndarra
     Raises ModelError where S is singular: a component that X absorbs has no moment equation of its own.
     """
     at = kernel.evaluate(prior, need=("score", "expected"), criterion="reml")
-    size = np.sqrt(np.diag(at.expected))
-    if not (size > 0).all() or np.linalg.eigvalsh(at.expected / np.outer(size, size))[0] < SINGULAR:
-        weak = kernel.model.theta_names[int(np.argmin(size * kernel.layout.scale))]
+    size = np.sqrt(np.maximum(np.diag(at.expected), 0.0))
+    seen = size * kernel.layout.scale  # of order √n in these units; what X absorbs leaves rounding errors
+    if not (seen > NOTHING * seen.max()).all() or np.linalg.eigvalsh(at.expected / np.outer(size, size))[0] < SINGULAR:
+        weak = kernel.model.theta_names[int(np.argmin(seen))]
         raise ModelError(
             f"the moment equations are singular: `{weak}` leaves no trace once X is taken out. Use a likelihood method."
         )
