@@ -19,7 +19,7 @@ from vcbench.methods import METHODS
 from vcbench.solvers.registry import SOLVERS
 
 COV, RES = vc.covariance, vc.residual
-EM_STEPS = 12  # of a first-order method: the claim is ascent, and where it ends is claimed of what converges
+EM_STEPS = 6  # of a first-order method: the claim is ascent, and where it ends is claimed of what converges
 LIMIT = 60
 
 

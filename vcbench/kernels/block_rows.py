@@ -9,6 +9,7 @@ ones are packed, entry (a, b ≤ a) at first + `tri(a, b)`.
 """
 
 import math
+from typing import Any
 
 import numpy as np
 from numba import njit
@@ -20,7 +21,8 @@ FAR = 1e100  # pivots within [1/FAR, FAR] are multiplied, their product kept wit
 
 SUMS = {"reassoc", "contract", "nsz"}  # sums in any order, so that they run in parallel; nan and inf mean what they do
 # without Numba's reference counts, of which these calls would otherwise do little else: nothing here allocates
-rowwise = njit(cache=True, fastmath=SUMS, error_model="numpy", _nrt=False)
+OPTIONS: Any = {"cache": True, "fastmath": SUMS, "error_model": "numpy", "_nrt": False}
+rowwise = njit(**OPTIONS)
 
 
 @rowwise
