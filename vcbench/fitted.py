@@ -295,7 +295,10 @@ class Fit:
         for j, name in enumerate(names):
             component, _, parameter = name.partition(":") if ":" in name else (name, "", "")
             component, parameter = _halves(name)
-            if scale == "var":
+            is_covariance = parameter.startswith("cov(")
+            if not (is_covariance or self.facts.is_variance[j]) and scale == "cor" and not _is_correlation(parameter):
+                continue  # a range, a ratio
+            if scale == "var" or not (is_covariance or self.facts.is_variance[j]):
                 with np.errstate(invalid="ignore"):
                     estimate, se = float(theta[j]), float(np.sqrt(cov[j, j]))
             elif self.facts.is_variance[j]:
@@ -329,7 +332,9 @@ class Fit:
             own = [j for j, n in enumerate(self.facts.theta_names) if _halves(n)[0] == component]
             if len(own) == 1:
                 names.setdefault(component, unit[own[0]])
-        names["residual"] = unit[p - 1]
+        own = [j for j, n in enumerate(self.facts.theta_names) if n == "residual:var"]
+        if own:  # a residual with a variance for each level has no single one
+            names["residual"] = unit[own[0]]
         return names
 
     def derive(self, expression: str) -> "pd.Series":
@@ -543,6 +548,11 @@ class Fit:
             d["extra"],
             {"default": array(d["theta_cov"]), "beta": array(d["beta_cov"])},
         )
+
+
+def _is_correlation(parameter: str) -> bool:
+    """True for the correlations of structures: rho, rho1, rho_row, gamma."""
+    return parameter.startswith(("rho", "gamma"))
 
 
 def _halves(name: str) -> tuple[str, str]:

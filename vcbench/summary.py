@@ -63,11 +63,9 @@ def verdict(fit: "Fit") -> list[str]:
             for n, v, s in zip(fit.facts.theta_names, fit.theta_values, fit.facts.is_variance, strict=True)
             if s and v == 0
         ]
-        what = (
-            f"{num.listing(at)} is 0 at the maximum"
-            if at
-            else "a covariance matrix of random effects is singular at the maximum"
-        )
+        what = f"{num.listing(at)} is 0 at the maximum" if at else "a covariance matrix of random effects is singular"
+        if "structure" in fit.message:
+            what = fit.message
         lines.append(
             f"           {what}. This is a valid fit on the edge of the parameter space, not a failure: report it, and "
             "keep the term if it is part of the design."

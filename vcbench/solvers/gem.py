@@ -21,7 +21,8 @@ from vcbench.solvers.geometry import full_ranks, positions, pseudo_solve
 from vcbench.solvers.steps import em_step
 
 STEPS = 4  # scoring steps of an inner maximisation: it is warm, and any ascent makes a GEM
-DONE = 1e-14  # gᵀI⁻¹g per observation below which the inner maximisation has nothing left to do
+DONE = 1e-17  # gᵀI⁻¹g per observation below which the inner maximisation has nothing left to do
+ROUNDING = 1e-14  # share of the objective that a step may lose: near the maximum a scoring step gains less than this
 
 Stack = tuple[float, np.ndarray, np.ndarray]  # (count, mean second moment (m, m), index of C's entries (m, m))
 
@@ -235,7 +236,7 @@ def fit_family(
         step *= min(1.0, 2.0 / max(np.abs(step).max(), 1e-300))
         for _ in range(30):
             trial, v_trial = _profile(family, stacks, phi + step, rows)
-            if trial > value:
+            if trial >= value - ROUNDING * (1.0 + abs(value)):
                 phi, value, v_now = phi + step, trial, v_trial
                 break
             step = 0.5 * step
