@@ -140,11 +140,12 @@ def _check_identified(kernel: "Kernel") -> None:
         w = np.concatenate([kernel.layout.scale[: work.n_linear], work.smooth_start(), kernel.layout.scale[-1:]])
         if model.noise.has_nugget:
             w[work.n_linear - 1] *= 0.5
-        at = kernel.view.evaluate(w, ("expected",), "ml")
+        what = kernel.view.stop_information
+        at = kernel.view.evaluate(w, (what,), "ml")
         to_theta = work.theta_jacobian(w)[1]
         if not np.isfinite(at.loglik):
             return
-        gram = at.expected
+        gram = getattr(at, what)
     else:
         theta = np.zeros(model.n_theta)
         theta[-1] = 1.0

@@ -94,13 +94,14 @@ def _auto_working(view: Any) -> np.ndarray:
     """The moment step for the linear part and σ², φ at its start."""
     work, lay = view.maps, view.layout
     w = np.concatenate([np.zeros(work.n_linear), work.smooth_start(), lay.scale[-1:]])
-    at = view.evaluate(w, ("score", "expected"), "reml")
+    what = getattr(view.inner, "start_information", "expected")
+    at = view.evaluate(w, ("score", what), "reml")
     if at.score is None:
         return np.concatenate([lay.scale[: work.n_linear] * (lay.pa == lay.pb), work.smooth_start(), lay.scale[-1:]])
     own = np.append(np.arange(work.n_linear), len(w) - 1)
     scale = lay.scale[own]
     x = moment_start(
-        at.score[own] * scale, at.expected[np.ix_(own, own)] * np.outer(scale, scale), lay.cone_ptr, lay.cone_effects,
+        at.score[own] * scale, getattr(at, what)[np.ix_(own, own)] * np.outer(scale, scale), lay.cone_ptr, lay.cone_effects,
         _where(lay),
     )  # fmt: skip
     w[own] = x * scale
