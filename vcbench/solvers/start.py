@@ -100,10 +100,8 @@ def _auto_working(view: Any) -> np.ndarray:
         return np.concatenate([lay.scale[: work.n_linear] * (lay.pa == lay.pb), work.smooth_start(), lay.scale[-1:]])
     own = np.append(np.arange(work.n_linear), len(w) - 1)
     scale = lay.scale[own]
-    x = moment_start(
-        at.score[own] * scale, getattr(at, what)[np.ix_(own, own)] * np.outer(scale, scale), lay.cone_ptr, lay.cone_effects,
-        _where(lay),
-    )  # fmt: skip
+    information = getattr(at, what)[np.ix_(own, own)] * np.outer(scale, scale)
+    x = moment_start(at.score[own] * scale, information, lay.cone_ptr, lay.cone_effects, _where(lay))
     w[own] = x * scale
     return w
 
