@@ -34,8 +34,8 @@ def responses(p, seed=1):
 def check_same(many, one_by_one, rel=1e-10, accelerated=False):
     """rel of the estimate or its standard error, whichever is larger.
 
-    An accelerated EM multiplies the last bits by the length of its leaps: the stop rule, looked at every tenth iteration,
-    may tip once, and then both ends are within tol = 1e-6 standard errors of the maximum.
+    An accelerated EM multiplies the last bits by the length of its leaps: the stop rule, looked at every tenth
+    iteration, may tip once, and then both ends are within tol = 1e-6 standard errors of the maximum.
     """
     assert len(many) == len(one_by_one)
     assert many.status == [f.status for f in one_by_one]
