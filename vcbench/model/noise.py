@@ -8,7 +8,7 @@ import numpy as np
 
 from vcbench.errors import DataError, ModelError
 from vcbench.model.fixed_frame import Column, Frame
-from vcbench.model.jets import variables
+from vcbench.model.jets import constant, variables
 from vcbench.model.residual import Residual, columns_of, groups_of
 from vcbench.model.structures import (
     AnteDependence,
@@ -21,6 +21,7 @@ from vcbench.model.structures import (
     Heterogeneous,
     LevelSymmetry,
     MovingAverage,
+    Natural,
     Product,
     SameLevel,
     Separate,
@@ -59,11 +60,8 @@ class Noise:
         """True where independent noise is added to the structure."""
         return self.spec.has_nugget
 
-    def natural(self, phi: np.ndarray) -> list[Any]:
+    def natural(self, phi: np.ndarray) -> list[Natural]:
         """Natural parameters of the structure (`structures.Natural`), the single variance first where there is one."""
-        from vcbench.model.jets import constant
-        from vcbench.model.structures import Natural
-
         k = self.family.n_phi
         own = self.family.natural(variables(phi), k)
         return own if self.family.carries_variance else [Natural("var", constant(1.0, k), 1, True), *own]

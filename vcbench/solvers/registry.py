@@ -29,7 +29,7 @@ SOLVERS = {
             "em",
             {"ml": codes.EM, "reml": codes.BY_SCORE},
             owns_beta=True,
-            description="EM of Dempster, Laird & Rubin; under REML EM-REML",
+            description="EM of Dempster, Laird & Rubin; under REML EM-REML; a GEM (inner maximisation) for structures",
         ),
         Solver(
             "em-simplified",
@@ -104,7 +104,7 @@ SOLVERS = {
             {"ml": codes.AI, "reml": codes.AI},
             monotone=False,  # its rescue may begin again from just inside a face
             max_iter=200,
-            description="ai, then lbfgs and px-em-full where ai cannot ascend",
+            description="ai, then lbfgs and px-em-full where ai cannot ascend; new starts at the edge of a structure",
         ),
     )
 }
