@@ -162,6 +162,20 @@ def test_text_and_python__say_the_same():
         vc.Model(d.y.to_numpy(), residual=RES.ar1("t", group="u"))
 
 
+def test_numbers__count_in_their_common_gap():
+    """Ages 8, 10, 12, 14 and half-days are as regular as 1, 2, 3, 4: one ρ a step, of either sign."""
+    d = long()
+    d["age"], d["half"] = 8 + 2 * d.t, 0.5 * d.t + 0.25 * (d.u == "u1")
+    theta = np.array([1.5, -0.4])
+    from vcbench.kernels import build
+
+    plain = build(vc.Model.from_formula("y ~ 1", d, residual="ar1(t, group=u)")).evaluate(theta).loglik
+    for column in ("age", "half", "factor(age)", "v"):
+        same = vc.Model.from_formula("y ~ 1", d, residual=f"ar1({column}, group=u)")
+        assert build(same).evaluate(theta).loglik == pytest.approx(plain, abs=1e-12)
+    assert vc.Model.from_formula("y ~ 1", d, residual="toeplitz(half, group=u)").n_theta == 6
+
+
 def test_rows__in_any_order_give_the_same_fit():
     d = long(8)
     shuffled = d.sample(frac=1.0, random_state=3)

@@ -181,6 +181,15 @@ def _split_weights(spec: Residual, look: Callable[[Any], Column], n: int) -> tup
     return Residual("product", parts=(left, right), has_nugget=spec.has_nugget), joint
 
 
+def common_gap(gaps: np.ndarray) -> float | None:
+    """The gap of which all are multiples: the greatest common divisor of whole numbers, else the smallest gap; None."""
+    positive = gaps[gaps > 0]
+    if (positive == np.round(positive)).all():
+        return float(np.gcd.reduce(positive.astype(np.int64)))
+    steps = positive / positive[0]
+    return float(positive[0]) if np.abs(steps - np.round(steps)).max() < 1e-6 else None
+
+
 @dataclass(frozen=True, slots=True)
 class _Builder:
     look: Callable[[Any], Column]
@@ -255,22 +264,18 @@ class _Builder:
         return Heterogeneous(n_phi=len(levels) - 1 + inner.n_phi, codes=codes, levels=levels, inner=inner)
 
     def _lagged(self, spec: Residual, equal: bool = True) -> dict[str, Any]:
-        """t and lags: a factor by the order of its levels, whole numbers from their smallest gap, others by gaps."""
+        """t and lags: a factor by the order of its levels, multiples of a common gap in that gap, others as given."""
         column = self.look(spec.labels[0])
         t = column.values.astype(float) if column.kind in ("factor", "other") else column.numbers()
-        t = t - t.min()
-        whole = bool((t == np.round(t)).all())
-        if whole and equal and (unit := np.gcd.reduce(t.astype(np.int64))) > 1:
-            t = t / unit
         gaps = self._gaps(t[:, None])
-        if equal and not whole:
+        unit = common_gap(gaps)
+        if unit is not None and gaps[-1] / unit < MOST_LAGS:
+            return {"t": (t - t.min()) / unit, "lags": np.arange(round(gaps[-1] / unit) + 1.0)}
+        if equal:
             raise ModelError(
                 f"`{self.said}`: `{column.name}` is not equally spaced, and {spec.kind} needs lags. Use ar1, "
                 f"exponential or gaussian, or factor({column.name}) to count its levels."
             )
-        common = np.gcd.reduce(gaps[gaps > 0].astype(np.int64)) if whole else 0
-        if whole and (common == 1 or equal) and gaps.max() < MOST_LAGS:
-            return {"t": t, "lags": np.arange(gaps.max() + 1.0)}
         return {"t": t, "lags": gaps}
 
     def _gaps(self, points: np.ndarray) -> np.ndarray:

@@ -104,8 +104,8 @@ def banded(k: int, time: Any, *, group: Any = None) -> Residual:
 
 
 def ar1(time: Any, *, group: Any = None) -> Residual:
-    """AR(1): R_ij = σ²ρ^|t_i − t_j|. A factor's levels are 1, 2, 3, …; numbers count as they are, and gaps that have no
-    common unit of 1 need ρ > 0. θ: var, rho."""
+    """AR(1): R_ij = σ²ρ^|t_i − t_j|. A factor's levels are 1, 2, 3, …; numbers count in their common gap (8, 10, 14 as
+    0, 1, 3); where they have none, as they are, and then ρ > 0. θ: var, rho."""
     return Residual("ar1", (time,), group)
 
 

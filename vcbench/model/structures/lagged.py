@@ -37,7 +37,7 @@ class Lagged(Family):
         t = self.t[rows]
         gap = np.abs(t[:, None] - t[None, :])
         if self.whole:
-            return gap.astype(np.int64)
+            return np.rint(gap).astype(np.int64)
         return np.minimum(np.searchsorted(self.lags, gap - 1e-9 * (1.0 + gap)), len(self.lags) - 1)
 
     @property
