@@ -66,6 +66,7 @@ CASES = {
     "r-cs": Case("y ~ x", residual="cs(group=g)", kernels=ALONE),
     "r-csh": Case("y ~ x", residual="csh(t, group=g)", kernels=ALONE),
     "r-un": Case("y ~ x", residual="un(t, group=u)", kernels=ALONE),
+    "r-un_cor": Case("y ~ x", residual="un_cor(t, group=u)", kernels=ALONE),
     "r-toeplitz": Case("y ~ x + (1 | g)", residual="toeplitz(t, group=u)", kernels=ALONE),
     "r-toeplitz_h": Case("y ~ x", residual="toeplitz_h(t, group=u)", kernels=ALONE),
     "r-banded": Case("y ~ x + (1 | g)", residual="banded(2, t, group=u)", kernels=ALONE),

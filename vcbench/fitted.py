@@ -551,8 +551,8 @@ class Fit:
 
 
 def _is_correlation(parameter: str) -> bool:
-    """True for the correlations of structures: rho, rho1, rho_row, gamma."""
-    return parameter.startswith(("rho", "gamma"))
+    """True for the correlations of structures: rho, rho1, rho_row, gamma, cor(a,b)."""
+    return parameter.startswith(("rho", "gamma", "cor("))
 
 
 def _halves(name: str) -> tuple[str, str]:

@@ -14,10 +14,10 @@ import vcbench as vc
 from vcbench.kernels import build
 
 
-def unbalanced(seed: int = 3) -> pd.DataFrame:
+def unbalanced(seed: int = 3, n_subjects: int = 12) -> pd.DataFrame:
     """12 subjects at up to 5 visits, rows shuffled, some missing; a covariate, a sex, unequal days, a weight."""
     rng = np.random.default_rng(seed)
-    rows = [(f"s{i}", v, "mf"[i % 2]) for i in range(12) for v in range(1, 6) if rng.random() < 0.8 or v < 3]
+    rows = [(f"s{i}", v, "mf"[i % 2]) for i in range(n_subjects) for v in range(1, 6) if rng.random() < 0.8 or v < 3]
     d = pd.DataFrame(rows, columns=["subject", "visit", "sex"]).sample(frac=1.0, random_state=seed)
     d["label"] = [f"v{v}" for v in d.visit]
     d["day"] = d.visit.map({1: 0.0, 2: 0.7, 3: 2.0, 4: 3.1, 5: 5.5})
@@ -36,6 +36,7 @@ def field(seed: int = 5) -> pd.DataFrame:
 
 
 LONG = ("subject", unbalanced)
+MANY = ("subject", lambda: unbalanced(n_subjects=30))  # all correlations free: with 12 ℓ has no maximum
 PLOT = (None, field)
 
 
@@ -68,6 +69,11 @@ CASES = {
     "cs(group=subject)": (LONG, [2.0, -0.15], lambda p, d, i, j: p["residual:var"] * (1 if i == j else p["residual:rho"])),
     "csh(label, group=subject)": (LONG, [1, 2, 3, 2, 1.5, 0.3], lambda p, d, i, j: sd(p, d, i) * sd(p, d, j) * (1 if i == j else p["residual:rho"])),
     "un(label, group=subject)": (LONG, [3, 0.5, 0.4, 0.3, 0.1, 2, 0.6, -0.2, 0.1, 4, 0.5, 0.2, 2.5, 0.7, 3.5], unstructured),
+    "un_cor(label, group=subject)": (
+        MANY,
+        [2.0, 0.3, 0.2, 0.1, -0.2, 0.4, -0.3, 0.2, 0.1, 0.3, -0.1],
+        lambda p, d, i, j: p["residual:var"] * (1.0 if d.label[i] == d.label[j] else p["residual:cor({},{})".format(*sorted((d.label[i], d.label[j])))]),
+    ),
     "toeplitz(visit, group=subject)": (LONG, [2.0, 0.5, 0.2, -0.1, 0.05], lambda p, d, i, j: banded(p, d, i, j, 4)),
     "toeplitz_h(label, group=subject)": (LONG, [1, 2, 3, 2, 1.5, 0.5, 0.2, -0.1, 0.05], lambda p, d, i, j: sd(p, d, i) * sd(p, d, j) * (1 if i == j else p[f"residual:rho{lag(d, i, j)}"])),
     "banded(2, visit, group=subject)": (LONG, [2.0, 0.3, -0.15], lambda p, d, i, j: banded(p, d, i, j, 2)),
@@ -135,7 +141,7 @@ def density(y, X, V, reml):
 @pytest.mark.parametrize("with_random", [False, True])
 @pytest.mark.parametrize("text", CASES)
 def test_loglik__is_the_normal_density_by_two_kernels(text, with_random, criterion):
-    random = (" + (1 | sex)" if CASES[text][0] is LONG else " + (1 | gen)") if with_random else ""
+    random = (" + (1 | sex)" if CASES[text][0][0] else " + (1 | gen)") if with_random else ""
     d, model, theta, group, entry = built(text, random)
     expected = density(model.y, model.X, covariance(d, model, theta, group, entry), criterion == "reml")
     for kernel in ("grouped", "dense"):
@@ -146,7 +152,7 @@ def test_loglik__is_the_normal_density_by_two_kernels(text, with_random, criteri
 @pytest.mark.parametrize("text", CASES)
 def test_derivatives__are_differences_and_traces(text, criterion):
     """Score and observed information by central differences; expected ½tr(TV_jTV_k), average ½yᵀPV_jPV_kPy in natural θ."""
-    d, model, theta, group, entry = built(text, " + (1 | sex)" if CASES[text][0] is LONG else "")
+    d, model, theta, group, entry = built(text, " + (1 | sex)" if CASES[text][0][0] else "")
     kernel = build(model, "grouped" if group else "dense")
     at = kernel.evaluate(theta, ("score", "observed"), criterion)
     step = 1e-5 * np.eye(len(theta))
@@ -174,7 +180,7 @@ def test_derivatives__are_differences_and_traces(text, criterion):
 @pytest.mark.parametrize("criterion", ["ml", "reml"])
 @pytest.mark.parametrize("text", CASES)
 def test_em__ascends_to_the_maximum_of_ai(text, criterion, method):
-    _, model, _, _, _ = built(text, " + (1 | sex)" if CASES[text][0] is LONG and "nugget" not in text else "")
+    _, model, _, _, _ = built(text, " + (1 | sex)" if CASES[text][0][0] and "nugget" not in text else "")
     em = vc.fit(model, method, criterion, max_iter=30, start="unit")
     path = em.trace["loglik"].to_numpy()
     assert (np.diff(path) >= -1e-9 * (1 + np.abs(path[1:]))).all()

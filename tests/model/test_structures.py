@@ -24,7 +24,8 @@ def long(n_units: int = 4, m: int = 6) -> pd.DataFrame:
 
 
 FAMILIES = (
-    "cs(group=u)", "csh(v, group=u)", "un(v, group=u)", "toeplitz(t, group=u)", "toeplitz_h(v, group=u)",
+    "cs(group=u)", "csh(v, group=u)", "un(v, group=u)",
+    "un_cor(v, group=u)", "toeplitz(t, group=u)", "toeplitz_h(v, group=u)",
     "ar1(t, group=u)",
     "ar1(day, group=u)", "ar1h(v, group=u)", "arma11(t, group=u)", "ma(1, t, group=u)", "ma(2, t, group=u)",
     "ma(4, t, group=u)", "ante1(v, group=u)", "exponential(day, group=u)", "gaussian(day, group=u)", "by(f)",

@@ -18,6 +18,7 @@ from vcbench.model.structures import (
     CompoundSymmetry,
     Decay,
     Family,
+    FreeCorrelation,
     Heterogeneous,
     LevelSymmetry,
     MovingAverage,
@@ -219,6 +220,10 @@ class _Builder:
                 codes, levels = self._levels(spec)
                 m = len(levels)
                 return Unstructured(n_phi=m * (m + 1) // 2 - 1, codes=codes, levels=levels)
+            case "un_cor":
+                codes, levels = self._levels(spec)
+                m = len(levels)
+                return FreeCorrelation(n_phi=m * (m - 1) // 2, codes=codes, levels=levels)
             case "ante1":
                 codes, levels = self._levels(spec)
                 return AnteDependence(n_phi=2 * (len(levels) - 1), codes=codes, levels=levels)

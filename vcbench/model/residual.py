@@ -87,6 +87,11 @@ def un(time: Any, *, group: Any = None) -> Residual:
     return Residual("un", (time,), group)
 
 
+def un_cor(time: Any, *, group: Any = None) -> Residual:
+    """Every correlation between levels of `time` free, one variance (nlme's corSymm). θ: var, cor(level,level) …"""
+    return Residual("un_cor", (time,), group)
+
+
 def toeplitz(time: Any, *, group: Any = None) -> Residual:
     """Toeplitz: one correlation for each lag. θ: var, rho1, rho2, …"""
     return Residual("toeplitz", (time,), group)

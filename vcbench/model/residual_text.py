@@ -11,7 +11,8 @@ from vcbench.model.residual import Residual
 KINDS = {
     name: getattr(residual, name)
     for name in (
-        "iid", "weights", "cs", "csh", "un", "toeplitz", "toeplitz_h", "banded", "ar1", "ar1h", "arma11", "ma",
+        "iid", "weights", "cs", "csh", "un", "un_cor", "toeplitz",
+        "toeplitz_h", "banded", "ar1", "ar1h", "arma11", "ma",
         "ante1", "exponential", "gaussian", "by", "nugget",
     )
 }  # fmt: skip

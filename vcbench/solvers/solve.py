@@ -192,8 +192,8 @@ def _rescue(kernel, criterion, out, tol, trace, compiled) -> tuple:
     """Where AI could not ascend: L-BFGS from its point and on its face, then PX-EM-full and AI from just inside."""
     lay = kernel.layout
     n_iter, n_eval, rows = out[4], out[5], [out[10]]
-    em = "px-em" if hasattr(kernel, "maps") else "px-em-full"
-    for name, max_iter in (("lbfgs", 200), (em, 500), ("ai", 200)):
+    em = ("px-em", 100) if hasattr(kernel, "maps") else ("px-em-full", 500)
+    for name, max_iter in (("lbfgs", 200), em, ("ai", 200)):
         solver = SOLVERS[name]
         x = out[0] if name == "lbfgs" else inside(out[0], lay)
         new = _run(

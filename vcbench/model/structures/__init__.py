@@ -15,6 +15,7 @@ maps φ onto their admissible range (MATH §9) and back, and says where to start
 | ARMA(1,1), C_k = γρ^(k−1) | ρ, γ ∈ (−(1−ρ)/2, (1+ρ)/2) | atanh, logit within the range |
 | ante-dependence(1) | σ_j², ρ_j | log ratios, atanh |
 | unstructured | σ_j², covariances | Cholesky factor with unit first entry, log diagonal |
+| free correlations | ρ_ij, positive definite | atanh of canonical partial correlations |
 | heterogeneous · | σ_j² and those of · | log ratios of SDs |
 | distance decay | range > 0: e^(−d/range), e^(−d²/range²) | log |
 """
@@ -22,10 +23,10 @@ maps φ onto their admissible range (MATH §9) and back, and says where to start
 from vcbench.model.structures.combined import Heterogeneous, Product, Separate
 from vcbench.model.structures.family import CompoundSymmetry, Family, LevelSymmetry, Natural, SameLevel, distances
 from vcbench.model.structures.lagged import Ar1, Arma11, Banded, Decay, Lagged, MovingAverage, Toeplitz
-from vcbench.model.structures.levels import AnteDependence, ByLevel, Patterned, Unstructured
+from vcbench.model.structures.levels import AnteDependence, ByLevel, FreeCorrelation, Patterned, Unstructured
 
 __all__ = [
-    "AnteDependence", "Ar1", "Arma11", "Banded", "ByLevel", "CompoundSymmetry", "Decay", "Family", "Heterogeneous",
-    "Lagged", "LevelSymmetry", "MovingAverage", "Natural", "Patterned", "Product", "SameLevel", "Separate", "Toeplitz",
-    "Unstructured", "distances",
+    "AnteDependence", "Ar1", "Arma11", "Banded", "ByLevel", "CompoundSymmetry", "Decay", "Family", "FreeCorrelation",
+    "Heterogeneous", "Lagged", "LevelSymmetry", "MovingAverage", "Natural", "Patterned", "Product", "SameLevel",
+    "Separate", "Toeplitz", "Unstructured", "distances",
 ]  # fmt: skip

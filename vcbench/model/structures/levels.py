@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from vcbench.errors import ModelError
-from vcbench.model.jets import Jet, constant, exp, stack, tanh
-from vcbench.model.structures.family import ATANH_EDGE, NO_EDGE, Family, Natural, atanh_of, log_of
+from vcbench.model.jets import Jet, constant, exp, sqrt, stack, tanh
+from vcbench.model.structures.family import ATANH_EDGE, EDGE, NO_EDGE, Family, Natural, atanh_of, log_of
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -84,6 +84,63 @@ class Unstructured(ByLevel):
             ) from None
         L = L / L[0, 0]
         return float(S[0, 0]), np.array([np.log(L[i, j]) if i == j else L[i, j] for i, j in self._entries()[1:]])
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FreeCorrelation(ByLevel):
+    """One variance, every correlation free (nlme's corSymm): C = LLᵀ with rows of length 1.
+
+    L_ij = z_ij √(1 − Σ_{k<j} L_ik²), z = tanh φ the canonical partial correlations: onto all correlation matrices
+    (Lewandowski, Kurowicka & Joe 2009).
+    """
+
+    def _pairs(self) -> list[tuple[int, int]]:
+        m = self.n_levels
+        return [(i, j) for i in range(1, m) for j in range(i)]
+
+    def _matrix(self, phi: Sequence[Jet], k: int) -> list[list[Any]]:
+        m = self.n_levels
+        z = {pair: tanh(f) for pair, f in zip(self._pairs(), phi, strict=True)}
+        L: list[list[Any]] = [[constant(1.0, k)]]
+        for i in range(1, m):
+            row, left = [], constant(1.0, k)
+            for j in range(i):
+                row.append(z[i, j] * sqrt(left))
+                left = left * (1.0 - z[i, j] * z[i, j])
+            L.append([*row, sqrt(left)])
+        C: list[list[Any]] = [[constant(1.0, k)] * m for _ in range(m)]
+        for i, j in self._pairs():
+            total: Any = 0.0
+            for h in range(j + 1):
+                total = total + L[i][h] * L[j][h]
+            C[i][j] = C[j][i] = total
+        return C
+
+    def table(self, phi: Sequence[Jet], k: int) -> Jet:
+        return stack([c for row in self._matrix(phi, k) for c in row])
+
+    def natural(self, phi: Sequence[Jet], k: int) -> list[Natural]:
+        C, names, m = self._matrix(phi, k), self.levels, self.n_levels
+        return [Natural(f"cor({names[j]},{names[i]})", C[i][j]) for j in range(m) for i in range(j + 1, m)]
+
+    def working(self, natural: Sequence[float]) -> tuple[float, np.ndarray]:
+        m = self.n_levels
+        C = np.eye(m)
+        by_column = [(i, j) for j in range(m) for i in range(j + 1, m)]
+        for value, (a, b) in zip(natural, by_column, strict=True):
+            C[a, b] = C[b, a] = value
+        try:
+            L = np.linalg.cholesky(C + EDGE * np.eye(m))
+        except np.linalg.LinAlgError:
+            raise ModelError(
+                f"the correlations over {', '.join(self.levels)} are not those of a positive definite matrix: its "
+                f"smallest eigenvalue is {np.linalg.eigvalsh(C)[0]:.3g}."
+            ) from None
+        phi = []
+        for i, j in self._pairs():
+            left = np.sqrt(max(1.0 - (L[i, :j] ** 2).sum(), EDGE))
+            phi.append(atanh_of(float(np.clip(L[i, j] / left, -1.0, 1.0)), f"cor({self.levels[j]},{self.levels[i]})"))
+        return 1.0, np.array(phi)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
