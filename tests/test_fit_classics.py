@@ -4,7 +4,10 @@ Log-likelihoods: lme4 1.1 (R 4), `logLik(lmer(...))`. SEs of sleepstudy: exact o
 issue a numerical Hessian of the deviance (merDeriv, `vcov(fit, full = TRUE)`) agree with it to 1e-4.
 """
 
+from pathlib import Path
+
 import numpy as np
+import pandas as pd
 import pytest
 from classics import dyestuff, dyestuff2, sleepstudy
 
@@ -106,3 +109,11 @@ def test_dyestuff2__moments_report_the_raw_value():
     assert fit.status is Status.CONVERGED
     assert "negative estimate of `Batch:var((Intercept))`, reported raw" in fit.message
     assert fit.criterion == "none"
+
+
+def test_oats__a_singular_slope_is_found_and_said():
+    """lme4's `lmer(yield ~ nitro + (nitro | Block), REML = FALSE)`: −308.081189, singular."""
+    data = pd.read_csv(Path(__file__).resolve().parents[1] / "models" / "data" / "oats.csv")
+    fit = vc.fit(vc.Model.from_formula("yield ~ nitro + (nitro | Block)", data), criterion="ml")
+    assert fit.loglik == pytest.approx(-308.081189, abs=1e-6)
+    assert fit.status is Status.AT_BOUNDARY
