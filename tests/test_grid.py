@@ -95,7 +95,10 @@ def model(name: str) -> vc.Model:
     n = len(d)
     d["x"], d["w"], d["h"] = rng.normal(size=n), rng.uniform(0.5, 2.0, n), rng.choice(["h1", "h2", "h3", "h4", "h5"], n)
     d["i"] = np.arange(n)
-    effect = lambda column, size: d[column].map({v: rng.normal(0.0, size) for v in sorted(set(d[column]))})  # noqa: E731
+
+    def effect(column: str, size: float) -> pd.Series:
+        return d[column].map({v: rng.normal(0.0, size) for v in sorted(set(d[column]))})
+
     d["gt"] = d.g + d.t
     d["y"] = 3.0 + d.x + effect("g", 0.9) * (1 + 0.7 * d.x) + effect("h", 0.8) + effect("gt", 0.8) + effect("u", 0.6)
     d["y"] = d.y + rng.normal(0.0, 1.0, n)

@@ -26,7 +26,7 @@ ONEWAY = Path(vc.__file__).parents[2] / "shared" / "data" / "measures" / "oneway
 def unbalanced():
     """A simulated unbalanced one-way layout with a covariate, kept with answers of an independent implementation."""
     if not ONEWAY.is_file():
-        pytest.skip(f"{ONEWAY.name} is not here: shared/data/measures beside the checkout has it")
+        pytest.skip(f"shared data absent: measures/{ONEWAY.name} of ../shared/data")
     return vc.Model.from_formula("y ~ x + (1 | g)", pd.read_csv(ONEWAY))
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from bayes.problems import card_model, random_theta
+from bayes.problems import card_model, card_with_data, random_theta
 from oracle import plain
 
 import vcbench as vc
@@ -90,12 +90,7 @@ def test_written_by_hand__less_its_prior_is_the_kernels_loglik(name, rng):
 
 def test_written_by_hand__is_the_dense_oracle_for_some_rats(rng):
     """The whole data set as an n × n matrix would take minutes; forty animals of unequal length do not."""
-    from vcbench.cards import load_card
-
-    try:
-        data = load_card("rat_weight").data()
-    except vc.errors.CardError as error:
-        pytest.skip(str(error))  # a card's data are not here; the error names the file and VCBENCH_DATA
+    data = card_with_data("rat_weight").data()
     some = data[data["id"].isin(sorted(data["id"].unique())[:40])]
     some = some.drop(index=some.index[[3, 17, 18, 90]])
     model = vc.Model.from_formula("weight ~ week + week2 + (week + week2 | id)", some)

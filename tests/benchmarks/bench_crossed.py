@@ -60,7 +60,7 @@ def fitter(program: str):
     """(fit of a formula and a frame, its log-likelihood) of a Python package."""
     if program == "vcbench":
         import narwhals  # noqa: F401 - this and the next, and Numba, come with the first fit: they are import all the same
-        import scipy.linalg  # noqa: F401
+        import scipy.linalg  # noqa: F401 - imported for its size alone
 
         import vcbench
         import vcbench.kernels.choose

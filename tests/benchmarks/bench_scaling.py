@@ -22,10 +22,10 @@ for threads in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ[threads] = "1"
 
 import numpy as np  # noqa: E402 - after the threads are set
-from scipy.sparse import diags  # noqa: E402
+from scipy.sparse import diags  # noqa: E402 - after the threads are set
 
-import vcbench as vc  # noqa: E402
-from vcbench import kernels  # noqa: E402
+import vcbench as vc  # noqa: E402 - after the threads are set
+from vcbench import kernels  # noqa: E402 - after the threads are set
 
 NEED = ("score", "average")
 

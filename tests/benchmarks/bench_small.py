@@ -102,7 +102,10 @@ def peer() -> dict:
     sleep = pd.read_csv(FOLDER / "sleepstudy.csv")
     columns = {name: sleep[name].to_numpy() for name in ("Reaction", "Days")}
     columns["Subject"] = sleep["Subject"].astype(str).tolist()
-    fit = lambda data: glmm.fit(data, FORMULA, satterthwaite=False)  # noqa: E731
+
+    def fit(data):
+        return glmm.fit(data, FORMULA, satterthwaite=False)
+
     out = {"single": per_call(lambda: fit(columns))}
     for n, unbalanced in DESIGNS:
         days, subject, Y = simulated(n, unbalanced, 200)
@@ -141,8 +144,13 @@ def main() -> int:
         theirs.append(run([asked.python, script, "--only", "peer"]))
         if shutil.which("Rscript"):
             r.append(run(["Rscript", "-e", R_CODE, str(FOLDER / "orthodont.csv")]))
-    median = lambda rows, key: statistics.median(row[key] for row in rows if row)  # noqa: E731
-    ms = lambda x: f"{1000 * x:9.3f} ms"  # noqa: E731
+
+    def median(rows, key):
+        return statistics.median(row[key] for row in rows if row)
+
+    def ms(seconds):
+        return f"{1000 * seconds:9.3f} ms"
+
     if any(theirs):
         a, b = median(own, "single"), median(theirs, "single")
         print(f"sleepstudy REML, built model      {ms(a)}   glmm {ms(b)}   ratio {a / b:5.2f}   (≤ 1)")

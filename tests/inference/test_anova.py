@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 from classics import dyestuff, dyestuff2
-from hypothesis import given
+from hypothesis import given, reject
 from hypothesis import strategies as st
 from oracle import derivatives
 from strategies import draw_problem, problems
@@ -151,8 +151,9 @@ def test_anova__is_unbiased(p, type):
     try:
         fit = vc.fit(p.model, "anova", type=type)
     except ModelError as error:
-        assert "has no degree of freedom left" in str(error)  # noqa: PT017 - small layouts may leave none
-        return
+        if "has no degree of freedom left" not in str(error):
+            raise
+        reject()  # a small layout may leave a term none: another is drawn
     assert fit.status is Status.CONVERGED
     assert fit.criterion == "none"
     from vcbench.solvers.anova import Anova

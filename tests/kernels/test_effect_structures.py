@@ -87,9 +87,8 @@ def test_structured_effects__are_the_normal_density_on_every_kernel(name, random
         k = build(model, kernel)
         at = k.evaluate(theta, ("score", "observed"), criterion)
         assert at.loglik == pytest.approx(expected, rel=1e-10), kernel
-        ask = lambda t, k=k: k.evaluate(t, ("score",), criterion)  # noqa: E731
         for j, h in enumerate(1e-5 * np.eye(len(theta))):
-            up, down = ask(theta + h), ask(theta - h)
+            up, down = (k.evaluate(theta + step, ("score",), criterion) for step in (h, -h))
             assert at.score[j] == pytest.approx((up.loglik - down.loglik) / 2e-5, rel=1e-5, abs=1e-5)
             np.testing.assert_allclose(at.observed[j], -(up.score - down.score) / 2e-5, rtol=1e-5, atol=1e-5)
 

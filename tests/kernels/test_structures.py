@@ -156,7 +156,10 @@ def test_derivatives__are_differences_and_traces(text, criterion):
     kernel = build(model, "grouped" if group else "dense")
     at = kernel.evaluate(theta, ("score", "observed"), criterion)
     step = 1e-5 * np.eye(len(theta))
-    ask = lambda t: kernel.evaluate(t, ("score",), criterion)  # noqa: E731
+
+    def ask(at):
+        return kernel.evaluate(at, ("score",), criterion)
+
     slope = [(ask(theta + h).loglik - ask(theta - h).loglik) / 2e-5 for h in step]
     np.testing.assert_allclose(at.score, slope, rtol=1e-6, atol=1e-6)
     bend = [-(ask(theta + h).score - ask(theta - h).score) / 2e-5 for h in step]

@@ -99,7 +99,6 @@ class WorkingView:
 
     def _pull(self, at: Evaluation, w: np.ndarray, J: np.ndarray, bend: bool, given: np.ndarray) -> Evaluation:
         """An evaluation in τ as one in w."""
-        through = lambda info: None if info is None else J.T @ info @ J  # noqa: E731
         curvature = None
         if bend and at.score is not None:
             curvature = -self.maps.curvature(w, at.score)
@@ -111,8 +110,8 @@ class WorkingView:
             at,
             theta=given,
             score=None if at.score is None else J.T @ at.score,
-            expected=through(at.expected),
-            average=through(at.average),
+            expected=_through(at.expected, J),
+            average=_through(at.average, J),
             curvature=curvature,
         )
 
@@ -187,7 +186,6 @@ class StructuredKernel:
         _, D = work.theta_jacobian(w)
         Di = np.linalg.inv(D)
         score = Di.T @ at.score
-        through = lambda info: None if info is None else Di.T @ info @ Di  # noqa: E731
         curvature = at.curvature
         if curvature is not None:
             curvature = Di.T @ (curvature + work.theta_curvature(w, score)) @ Di
@@ -195,8 +193,8 @@ class StructuredKernel:
             at,
             theta=np.asarray(theta, float),
             score=score,
-            expected=through(at.expected),
-            average=through(at.average),
+            expected=_through(at.expected, Di),
+            average=_through(at.average, Di),
             curvature=curvature,
             moments=None,
         )
@@ -210,6 +208,11 @@ class StructuredKernel:
         gamma = view.basis.gamma(beta, view.beta0)
         at = view.inner.evaluate(tau, 0, False, gamma)
         return view.inner.blup(at.g, self.model.Omegas(theta))
+
+
+def _through(information: np.ndarray | None, J: np.ndarray) -> np.ndarray | None:
+    """JᵀIJ, where I was asked for."""
+    return None if information is None else J.T @ information @ J
 
 
 def _layout(model: Model, inner: Layout) -> Layout:
@@ -259,9 +262,9 @@ def _layout(model: Model, inner: Layout) -> Layout:
         q.append(float(model.n_obs))
     scale += [1.0] * (work.n_free_effects + work.n_free_residual)
     scale.append(float(inner.scale[-1]))
-    i64 = lambda x: np.asarray(x, np.int64)  # noqa: E731
     none = np.zeros(0, np.int64)
     return Layout(
-        i64(pa), i64(pb), none, none, none, i64(ptr), i64(effects), np.asarray(q, float), np.asarray(scale, float),
+        np.array(pa, np.int64), np.array(pb, np.int64), none, none, none, np.array(ptr, np.int64),
+        np.array(effects, np.int64), np.asarray(q, float), np.asarray(scale, float),
         model.n_obs,
     )  # fmt: skip

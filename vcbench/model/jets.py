@@ -78,10 +78,6 @@ class Jet:
         v = self.v.reshape(*shape)
         return Jet(v, self.d.reshape(self.k, *v.shape), self.dd.reshape(self.k, self.k, *v.shape))
 
-    def sum(self) -> "Jet":
-        """The sum of all entries."""
-        return Jet(self.v.sum(), self.d.reshape(self.k, -1).sum(1), self.dd.reshape(self.k, self.k, -1).sum(2))
-
 
 def variables(values: Sequence[float] | np.ndarray) -> list[Jet]:
     """One scalar jet a parameter."""
@@ -116,11 +112,6 @@ def exp(a: Jet) -> Jet:
     """eᵃ."""
     e = np.exp(a.v)
     return _apply(a, e, e, e)
-
-
-def log(a: Jet) -> Jet:
-    """log a."""
-    return _apply(a, np.log(a.v), 1.0 / a.v, -1.0 / a.v**2)
 
 
 def sqrt(a: Jet) -> Jet:

@@ -102,7 +102,10 @@ def bind_noise(spec: Residual, column_of: Callable[[Any], Column], n: int) -> No
                 f"used. Remove or fill these rows."
             )
         columns[id(label)] = column
-    look = lambda label: columns[id(label)]  # noqa: E731
+
+    def look(label: Any) -> Column:
+        return columns[id(label)]
+
     units = _units([look(g).as_factor().values for g in groups_of(spec)], n)
     weights = None
     spec_inner, weights = _split_weights(spec, look, n)

@@ -50,16 +50,20 @@ class Residual:
         return self.kind in ("iid", "weights") and not self.has_nugget
 
     def __str__(self) -> str:
-        say = lambda a: a if isinstance(a, str) else f"factor({a.label})" if hasattr(a, "label") else "…"  # noqa: E731
         if self.kind == "product":
             text = " * ".join(str(p) for p in self.parts)
         else:
-            inside = [say(a) for a in self.labels]
+            inside = [_said(a) for a in self.labels]
             inside = [*([str(self.order)] if self.order else []), *inside, *(str(p) for p in self.parts)]
-            inside += [f"group={say(self.group)}"] if self.group is not None else []
+            inside += [f"group={_said(self.group)}"] if self.group is not None else []
             inside += ["separate=True"] if self.separate else []
             text = f"{self.kind}({', '.join(inside)})" if inside else self.kind
         return text + (" + nugget" if self.has_nugget else "")
+
+
+def _said(label: Any) -> str:
+    """A label as it is written: a column's name, factor(column), or … for values."""
+    return label if isinstance(label, str) else f"factor({label.label})" if hasattr(label, "label") else "…"
 
 
 def iid() -> Residual:
