@@ -23,6 +23,7 @@ RANK = {
     "methods": 5,
     "fitted": 5,
     "summary": 5,
+    "stored": 5,
     "compared": 5,
     "fit": 5,
     "published": 5,
@@ -38,6 +39,7 @@ ASIDE = {frozenset({"genetics", "bayes"})}  # of one rank, but neither knows the
 
 # Imports inside a function that go up the line: each is a door that opens only when asked for.
 LAZY_DOORS: dict[tuple[str, str], str] = {
+    ("inference", "fit"): "a bootstrap, a refit and the posterior of a fit fit its model again",
     ("model", "kernels"): "Model.explain() asks the kernels which of them would answer, and why",
     ("study", "report"): "a finished run renders its report",
     ("cards", "study"): "a simulated card draws its data with a study generator",

@@ -2,20 +2,19 @@
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vcbench.errors import DataError, MethodError, ModelError, did_you_mean
+from vcbench.errors import MethodError, ModelError, did_you_mean
 from vcbench.model.model import Model
 from vcbench.status import Status
 
 if TYPE_CHECKING:
     import pandas as pd
 
-SCHEMA = "vcbench/fit/1"
 CODES = {
     Status.CONVERGED: "VC-CONVERGED",
     Status.AT_BOUNDARY: "VC-BOUNDARY",
@@ -275,67 +274,20 @@ class Fit:
         return self.status.ok
 
     # --- tables ---
-    def varcomp(self, scale: str = "var", level: float = 0.95, cov_type: str | None = None) -> "pd.DataFrame":
+    def varcomp(
+        self, scale: str = "var", level: float = 0.95, cov_type: str | None = None, interval: str = "wald"
+    ) -> "pd.DataFrame":
         """Variance parameters: component, parameter, estimate, se, lower, upper.
 
-        scale "var": variances and covariances. "sd": standard deviations and correlations. "cor": correlations
-        alone. SEs by the
-        delta method; limits are Wald limits on that scale (a posterior's are its own), absent on the boundary.
+        scale "var": variances and covariances. "sd": standard deviations and correlations. "cor": correlations alone.
+        SEs by the delta method from the information `cov_type`: "observed" (default), "expected" or "average"; the
+        sandwich for moments. interval: "auto" gives Wald limits on that scale, a posterior its own; on the boundary,
+        where there is neither, those of the profile likelihood. "wald", "profile", "bootstrap", "posterior": that
+        kind throughout. `attrs["notes"]` says by parameter why a limit is of another kind, or missing.
         """
-        import pandas as pd
-        from scipy.special import ndtri
+        from vcbench.inference.variances import varcomp
 
-        if scale not in ("var", "sd", "cor"):
-            raise MethodError(f'unknown scale `{scale}`. Choose "var", "sd" or "cor".')
-        cov, theta, names = self.theta_cov(cov_type), self.theta_values, self.facts.theta_names
-        z, rows = float(ndtri(0.5 + level / 2)), []
-        weights = self._weights()
-        from vcbench.inference.derive import derive
-
-        for j, name in enumerate(names):
-            component, _, parameter = name.partition(":") if ":" in name else (name, "", "")
-            component, parameter = _halves(name)
-            is_covariance = parameter.startswith("cov(")
-            if not (is_covariance or self.facts.is_variance[j]) and scale == "cor" and not _is_correlation(parameter):
-                continue  # a range, a ratio
-            if scale == "var" or not (is_covariance or self.facts.is_variance[j]):
-                with np.errstate(invalid="ignore"):
-                    estimate, se = float(theta[j]), float(np.sqrt(cov[j, j]))
-            elif self.facts.is_variance[j]:
-                if scale == "cor":
-                    continue
-                parameter = parameter.replace("var", "sd", 1)
-                _, estimate, se = derive(f"sqrt(`{name}`)", theta, cov, weights)
-            else:
-                a, b = parameter[4:-1].split(",") if parameter.count(",") == 1 else self._pair(component, parameter)
-                parameter = f"cor({a},{b})"
-                e = f"`{name}` / sqrt(`{component}:var({a})` * `{component}:var({b})`)"
-                _, estimate, se = derive(e, theta, cov, weights)
-            lower, upper = estimate - z * se, estimate + z * se
-            if self.limits is not None and scale == "var":
-                lower, upper = float(self.limits["theta_lower"][j]), float(self.limits["theta_upper"][j])
-            rows.append((component, parameter, estimate, se, lower, upper))
-        return pd.DataFrame(rows, columns=["component", "parameter", "estimate", "se", "lower", "upper"])
-
-    def _pair(self, component: str, parameter: str) -> tuple[str, str]:
-        """The two effects of a covariance whose names hold commas."""
-        effects = [n.partition(":var(")[2][:-1] for n in self.facts.theta_names if n.startswith(f"{component}:var(")]
-        return next((a, b) for a in effects for b in effects if parameter == f"cov({a},{b})")
-
-    def _weights(self) -> dict[str, np.ndarray]:
-        """Names that `derive` knows: every parameter, a component with one variance by its name, residual, total."""
-        p = len(self.theta_values)
-        unit = np.eye(p)
-        names = dict(zip(self.facts.theta_names, unit, strict=True))
-        names["total"] = np.array(self.facts.is_variance, float)
-        for component, _ in self.facts.groups:
-            own = [j for j, n in enumerate(self.facts.theta_names) if _halves(n)[0] == component]
-            if len(own) == 1:
-                names.setdefault(component, unit[own[0]])
-        own = [j for j, n in enumerate(self.facts.theta_names) if n == "residual:var"]
-        if own:  # a residual with a variance for each level has no single one
-            names["residual"] = unit[own[0]]
-        return names
+        return varcomp(self, scale, level, cov_type, interval)
 
     def derive(self, expression: str) -> "pd.Series":
         """A function of θ with its delta-method SE, e.g. `fit.derive("h2 = animal / total")`: estimate, se, lower,
@@ -347,8 +299,9 @@ class Fit:
         import pandas as pd
 
         from vcbench.inference.derive import derive
+        from vcbench.inference.variances import names_known
 
-        name, value, se = derive(expression, self.theta_values, self.theta_cov(), self._weights())
+        name, value, se = derive(expression, self.theta_values, self.theta_cov(), names_known(self.facts))
         return pd.Series(
             {
                 "estimate": value,
@@ -359,26 +312,29 @@ class Fit:
             name=name,
         )
 
-    def confint(self, kind: str = "wald", level: float = 0.95) -> "pd.DataFrame":
-        """Intervals of θ and β: lower, upper by parameter name. "wald" on the natural scale, absent on the boundary;
-        "posterior" for a fit by `nuts` or `quadrature`."""
-        import pandas as pd
-        from scipy.special import ndtri
+    def confint(
+        self,
+        kind: str = "wald",
+        level: float = 0.95,
+        parameters: "str | Sequence[str] | None" = None,
+        scale: str = "var",
+        **options: Any,
+    ) -> "pd.DataFrame":
+        """Intervals of θ and β: lower, upper by parameter name; `attrs["notes"]` explains what is missing or cut off.
 
-        if kind == "posterior":
-            if self.limits is None:
-                raise MethodError(f'method `{self.method}` gives no posterior. Fit with method="nuts" or "quadrature".')
-            lo = np.concatenate([self.limits["theta_lower"], self.limits["beta_lower"]])
-            hi = np.concatenate([self.limits["theta_upper"], self.limits["beta_upper"]])
-        elif kind == "wald":
-            z = float(ndtri(0.5 + level / 2))
-            mid = np.concatenate([self.theta_values, self.beta_values])
-            se = np.concatenate([self.theta_se.to_numpy(), self.beta_se.to_numpy()])
-            lo, hi = mid - z * se, mid + z * se
-        else:
-            kinds = ("wald", "posterior")
-            raise MethodError(f"unknown interval `{kind}`. Choose from {', '.join(kinds)}.{did_you_mean(kind, kinds)}")
-        return pd.DataFrame({"lower": lo, "upper": hi}, index=[*self.facts.theta_names, *self.facts.beta_names])
+        parameters: names, None for all. scale "var": variances and covariances; "sd": standard deviations and
+        correlations. kind:
+
+        - "wald": θ̂ ± z·se. `symmetric_on` "var", "sd" or "log" is where the interval is symmetric (default: the scale
+          it is given on; of correlations "log" is atanh); `cov_type` as in `varcomp`. Absent on the boundary.
+        - "profile": where the profile of −2ℓ lies within χ²_1 of its minimum. `criterion` "ml" or "reml" (default: the
+          fit's); fixed effects are profiled under ML.
+        - "bootstrap": of `n` refits to responses drawn from the fit; `type` "percentile", "basic" or "bca"; `seed`.
+        - "posterior": of a fit by a Bayesian method its own; of another, that of the model's twin under default priors.
+        """
+        from vcbench.inference.intervals import confint
+
+        return confint(self, kind, level, parameters, scale, **options)
 
     def tidy(self) -> "pd.DataFrame":
         """All estimates, one row a parameter: kind, parameter, estimate, se, lower, upper."""
@@ -462,41 +418,9 @@ class Fit:
 
     def to_dict(self) -> dict[str, Any]:
         """Everything but the data, as plain values; the schema is named in it."""
-        cov, beta_cov = self.theta_cov(), self.beta_cov()
-        facts = self.facts
-        return {
-            "schema": SCHEMA,
-            "method": self.method,
-            "criterion": self.criterion,
-            "kernel": self.kernel,
-            "status": str(self.status),
-            "code": self.code,
-            "message": self.message,
-            "loglik": _plain(self.loglik),
-            "aic": _plain(self.aic),
-            "bic": _plain(self.bic),
-            "n_obs": facts.n_obs,
-            "n_dropped": facts.n_dropped,
-            "formula": facts.formula,
-            "groups": [list(g) for g in facts.groups],
-            "n_iter": self.n_iter,
-            "n_eval": self.n_eval,
-            "n_check": self.n_check,
-            "seconds": _plain(self.seconds),
-            "cpu_seconds": _plain(self.cpu_seconds),
-            "check_seconds": _plain(self.check_seconds),
-            "theta": {n: _plain(v) for n, v in zip(facts.theta_names, self.theta_values, strict=True)},
-            "theta_se": {n: _plain(v) for n, v in zip(facts.theta_names, self.theta_se, strict=True)},
-            "beta": {n: _plain(v) for n, v in zip(facts.beta_names, self.beta_values, strict=True)},
-            "beta_se": {n: _plain(v) for n, v in zip(facts.beta_names, self.beta_se, strict=True)},
-            "is_variance": list(facts.is_variance),
-            "theta_cov": _plain(cov),
-            "beta_cov": _plain(beta_cov),
-            "rank": None if self.rank is None else [int(v) for v in self.rank],
-            "limits": None if self.limits is None else {k: _plain(v) for k, v in self.limits.items()},
-            "extra": {k: _plain(v) for k, v in self.extra.items()},
-            "trace": _plain(np.zeros((0, 0)) if self.trace_rows is None else self.trace_rows),
-        }
+        from vcbench.stored import fit_to_dict
+
+        return fit_to_dict(self)
 
     def to_json(self, indent: int | None = None) -> str:
         """`to_dict` as JSON; numbers round-trip exactly."""
@@ -505,76 +429,6 @@ class Fit:
     @classmethod
     def from_json(cls, text: str) -> "Fit":
         """The fit that `to_json` wrote, without its data: all but ranef, predict and other information matrices."""
-        try:
-            d = json.loads(text)
-        except json.JSONDecodeError as error:
-            raise DataError(f"this text is no JSON ({error}); `fit.to_json()` writes what is read here.") from None
-        if not isinstance(d, dict):
-            raise DataError(f"this JSON is no fit but a {type(d).__name__}; `fit.to_json()` writes what is read here.")
-        if d.get("schema") != SCHEMA:
-            raise DataError(f"this JSON has schema {d.get('schema')!r}; a fit has {SCHEMA!r}.")
-        facts = Facts(
-            d["formula"],
-            d["n_obs"],
-            d["n_dropped"],
-            tuple(d["beta"]),
-            tuple(d["theta"]),
-            tuple(d["is_variance"]),
-            tuple((a, b) for a, b in d["groups"]),
-        )
-        number = lambda v: math.nan if v is None else v  # noqa: E731
-        array = lambda v: np.array([[number(x) for x in r] if isinstance(r, list) else number(r) for r in v], float)  # noqa: E731
-        width = 2 + len(facts.theta_names) + len(facts.beta_names)
-        return cls(
-            None,
-            facts,
-            d["method"],
-            d["criterion"],
-            array(d["theta"].values()),
-            array(d["beta"].values()),
-            number(d["loglik"]),
-            Status(d["status"]),
-            d["message"],
-            d["n_iter"],
-            d["n_eval"],
-            d["n_check"],
-            number(d["seconds"]),
-            number(d["cpu_seconds"]),
-            number(d["check_seconds"]),
-            d["kernel"],
-            None if d["rank"] is None else np.array(d["rank"]),
-            array(d["trace"]).reshape(-1, width),
-            None if d["limits"] is None else {k: array(v) for k, v in d["limits"].items()},
-            d["extra"],
-            {"default": array(d["theta_cov"]), "beta": array(d["beta_cov"])},
-        )
+        from vcbench.stored import fit_from_json
 
-
-def _is_correlation(parameter: str) -> bool:
-    """True for the correlations of structures: rho, rho1, rho_row, gamma, cor(a,b)."""
-    return parameter.startswith(("rho", "gamma", "cor("))
-
-
-def _halves(name: str) -> tuple[str, str]:
-    """component and parameter of a θ name; the group name itself may hold a colon (`a:b:var(x)`)."""
-    for key in (":var", ":cov"):
-        at = name.rfind(key + "(") if key + "(" in name else (name.rfind(key) if name.endswith(key) else -1)
-        if at >= 0:
-            return name[:at], name[at + 1 :]
-    component, _, parameter = name.rpartition(":")
-    return component, parameter
-
-
-def _plain(value: Any) -> Any:
-    """JSON's own types; NaN and infinities are null."""
-    if isinstance(value, np.ndarray):
-        return [_plain(v) for v in value.tolist()]
-    if isinstance(value, list | tuple):
-        return [_plain(v) for v in value]
-    if isinstance(value, Mapping):
-        return {str(k): _plain(v) for k, v in value.items()}
-    if isinstance(value, float | np.floating):
-        return float(value) if math.isfinite(value) else None
-    if isinstance(value, np.integer):
-        return int(value)
-    return value
+        return fit_from_json(text)

@@ -201,8 +201,6 @@ class TestScales:
         assert ci.iloc[2].tolist() == pytest.approx([fit.beta.iloc[0] - half, fit.beta.iloc[0] + half])
         with pytest.raises(MethodError, match="unknown interval `profil`"):
             fit.confint("profil")
-        with pytest.raises(MethodError, match=r"method `auto` gives no posterior\. Fit with"):
-            fit.confint("posterior")
 
     def test_tidy__has_a_row_for_every_parameter(self):
         fit = vc.fit(sleepstudy())
