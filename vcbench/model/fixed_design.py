@@ -1,7 +1,7 @@
 """One model matrix: terms, coded as R codes them, over learned variables."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import reduce
 from typing import Any
 
@@ -42,7 +42,32 @@ class Design:
     intercept: bool
     names: tuple[str, ...]
 
-    def matrix(self, values: list[np.ndarray], n_obs: int) -> np.ndarray:
+    @property
+    def term_labels(self) -> tuple[str, ...]:
+        """R's label of each term: its variables joined by colons."""
+        return tuple(":".join(self.variables[v].label for v, _ in term) for term in self.coded)
+
+    @property
+    def assign(self) -> np.ndarray:
+        """(d,) the term of each column, −1 for the intercept."""
+        widths = [len(self._names(term)) for term in self.coded]
+        return np.concatenate([np.full(int(self.intercept), -1), np.repeat(np.arange(len(widths)), widths)]).astype(int)
+
+    def recoded(self, variables: tuple[Variable, ...], coded: tuple[tuple[tuple[int, int], ...], ...]) -> "Design":
+        """The same terms in other variables or codings."""
+        new = replace(self, variables=variables, coded=coded)
+        return replace(new, names=new._all_names())
+
+    def _names(self, term: tuple[tuple[int, int], ...]) -> list[str]:
+        return reduce(_name_products, (self.variables[v].names(coding) for v, coding in term))
+
+    def _all_names(self) -> tuple[str, ...]:
+        return (
+            *(["(Intercept)"] if self.intercept else []),
+            *(name for term in self.coded for name in self._names(term)),
+        )
+
+    def matrix(self, values: Sequence[np.ndarray], n_obs: int) -> np.ndarray:
         """(n, d) columns in the order of `names`; `values[v]` as `Variable.columns` takes them."""
         X = np.empty((n_obs, len(self.names)))
         at = int(self.intercept)
@@ -63,16 +88,15 @@ def _row_products(A: np.ndarray, B: np.ndarray) -> np.ndarray:
     return (B[:, :, None] * A[:, None, :]).reshape(A.shape[0], -1)
 
 
+def _name_products(left: list[str], right: list[str]) -> list[str]:
+    """Names of those columns."""
+    return [f"{a}:{b}" for b in right for a in left]
+
+
 def learn_design(terms: Terms, rows: Rows) -> tuple[Design, np.ndarray]:
     """The design of `terms` and its matrix (n, d) on the rows used."""
     used = [rows.variable(node) for node in terms.variables]
     variables = tuple(variable for variable, _ in used)
     coded = tuple(tuple(term) for term in terms.coding(lambda v: variables[v].is_factor))
-    names = ["(Intercept)"] if terms.intercept else []
-    for term in coded:
-        names += reduce(
-            lambda left, right: [f"{a}:{b}" for b in right for a in left],
-            (variables[v].names(coding) for v, coding in term),
-        )
-    design = Design(variables, coded, terms.intercept, tuple(names))
+    design = Design(variables, coded, terms.intercept, ()).recoded(variables, coded)
     return design, design.matrix([values for _, values in used], rows.n_obs)

@@ -56,7 +56,7 @@ class Parsed:
 
     y (n,), X (n, d) of full column rank with lme4's `X_names`, `dropped_columns` those left out for that; `offset`
     (n,) the sum of offset() terms or None; `random` in the order of the formula; `rows_used` the positions of the n
-    rows in the data.
+    rows in the data; `values` what each variable of the fixed part is in those rows, codes of a factor or numbers.
     """
 
     formula: str
@@ -70,6 +70,7 @@ class Parsed:
     n_dropped: int
     rows_used: np.ndarray = field(repr=False)
     spec: FixedSpec = field(repr=False)
+    values: tuple[np.ndarray, ...] = field(repr=False)
 
     def design(
         self, new_data: Any, *, random: bool = True
@@ -146,6 +147,7 @@ def parse_formula(
         n_dropped=frame.n_rows - rows.size,
         rows_used=rows,
         spec=spec,
+        values=tuple(used.variable(node)[1] for node in terms.variables),
     )
 
 
