@@ -120,10 +120,21 @@ def sqrt(a: Jet) -> Jet:
     return _apply(a, s, 0.5 / s, -0.25 / s**3)
 
 
+def log(a: Jet) -> Jet:
+    """log a."""
+    return _apply(a, np.log(a.v), 1.0 / a.v, -1.0 / a.v**2)
+
+
 def tanh(a: Jet) -> Jet:
     """tanh a, onto (−1, 1)."""
     t = np.tanh(a.v)
     return _apply(a, t, 1.0 - t * t, -2.0 * t * (1.0 - t * t))
+
+
+def arctanh(a: Jet) -> Jet:
+    """arctanh a of a in (−1, 1)."""
+    f1 = 1.0 / (1.0 - a.v**2)
+    return _apply(a, np.arctanh(a.v), f1, 2.0 * a.v * f1**2)
 
 
 def logistic(a: Jet) -> Jet:
