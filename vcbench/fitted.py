@@ -15,6 +15,8 @@ from vcbench.status import Status
 if TYPE_CHECKING:
     import pandas as pd
 
+    from vcbench.inference.fixed_tests import Contrast
+
 CODES = {
     Status.CONVERGED: "VC-CONVERGED",
     Status.AT_BOUNDARY: "VC-BOUNDARY",
@@ -335,6 +337,38 @@ class Fit:
         from vcbench.inference.intervals import confint
 
         return confint(self, kind, level, parameters, scale, **options)
+
+    # --- tests of fixed effects ---
+    def test_fixed(self, df: str = "satterthwaite", level: float = 0.95) -> "pd.DataFrame":
+        """t tests of the fixed effects, one row each: estimate, se, df, t, p, lower, upper; `attrs["notes"]`.
+
+        df: "satterthwaite"; "kenward-roger" (or "kr"; with its adjusted standard errors, REML only); "residual", n − d;
+        "inf", the normal distribution. MethodError for a posterior, and where the method asked for is not defined.
+        """
+        from vcbench.inference.fixed_tests import coefficients
+
+        return coefficients(self, df, level)
+
+    def contrast(self, L: Any, df: str = "satterthwaite", level: float = 0.95) -> "Contrast":
+        """The test of linear hypotheses about β: a table of rows (t) and the joint F.
+
+        L: coefficients (d,) or (q, d); a mapping by name, `{"nitro0.4": 1, "nitro0.2": -1}`; text, `"nitro0.4 -
+        nitro0.2"`, `"a = 2 * b"`, `"Days = 10"`; or a list of such rows. df as in `test_fixed`. MethodError for
+        unknown names, text that is not linear, and hypotheses that contradict each other.
+        """
+        from vcbench.inference.fixed_tests import contrast
+
+        return contrast(self, L, df, level)
+
+    def anova(self, type: int | str = 3, df: str = "satterthwaite") -> "pd.DataFrame":
+        """F tests of the terms of the fixed part: F, numerator_df, denominator_df, p by term; `attrs["notes"]`.
+
+        type: 1 (sequential), 2 (each term adjusted for all that do not contain it) or 3 (SAS's), whatever the coding
+        of factors; "I", "II", "III" too. Of a model from arrays every column is a term. df as in `test_fixed`.
+        """
+        from vcbench.inference.fixed_tests import anova
+
+        return anova(self, type, df)
 
     def tidy(self) -> "pd.DataFrame":
         """All estimates, one row a parameter: kind, parameter, estimate, se, lower, upper."""
