@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vcbench.errors import MethodError, ModelError, did_you_mean
+from vcbench.errors import MethodError, did_you_mean
 from vcbench.model.model import Model
 from vcbench.status import Status
 
@@ -211,48 +211,56 @@ class Fit:
 
     def ranef_se(self) -> "dict[str, pd.DataFrame]":
         """Standard errors of prediction √Var(û − u) by component, as `ranef` lays them out; β̂ is estimated, θ taken as
-        known. ModelError for a residual structure."""
-        import pandas as pd
+        known. ModelError where a variance is negative (raw moment estimates)."""
+        from vcbench.inference.blups import ranef_se
 
-        from vcbench.inference.prediction import prediction_errors
+        return ranef_se(self)
 
-        model = self._need_model("ranef_se()")
-        out = {}
-        for c, errors in zip(model.components, prediction_errors(model, self.theta_values), strict=True):
-            index = list(c.levels) if len(c.levels) == len(errors) else list(range(len(errors)))
-            out[c.name] = pd.DataFrame(np.sqrt(errors), index=index, columns=list(c.effects))
-        return out
+    def reliability(self) -> "dict[str, pd.DataFrame]":
+        """r² = 1 − Var(û − u)/Var(u) by component, as `ranef` lays them out; Var(u) of an inbred animal is (1 + F)σ_a².
+        NaN where Var(u) is 0."""
+        from vcbench.inference.blups import reliability
 
-    def predict(self, new: Any = None, *, random: bool = True) -> np.ndarray:
-        """Xβ̂ + Zû (+ offset) at the data, or at new rows of a model from a formula; `random=False` gives Xβ̂.
+        return reliability(self)
 
-        A level that was not in the data gets û = 0, its expectation.
+    def condvar(self, beta: str = "known") -> dict[str, np.ndarray]:
+        """Covariance (levels, r, r) of the effects of each level, by component: Cov(u | y) with β "known", as lme4's
+        `ranef(condVar=TRUE)`, or Cov(û − u) with β "estimated", whose diagonal is the square of `ranef_se`."""
+        from vcbench.inference.blups import covariances
+
+        return covariances(self, beta)
+
+    def blup(self, level: float = 0.95, component: str | None = None) -> "pd.DataFrame":
+        """BLUPs, one row an effect of a level: component, level, effect, estimate, se = √Var(û − u), lower, upper,
+        reliability."""
+        from vcbench.inference.blups import blup
+
+        return blup(self, level, component)
+
+    def predict(
+        self,
+        new: Any = None,
+        *,
+        random: bool | str | Sequence[str] = True,
+        interval: str | None = None,
+        level: float = 0.95,
+    ) -> "np.ndarray | pd.DataFrame":
+        """Xβ̂ + Zû (+ offset) (m,) at the data, or at new rows; with `interval` a frame: fit, se, lower, upper.
+
+        new: a data frame for a model from a formula (the response is not needed); for a model from arrays
+        `{"X": (m, d), "Z": {component: (Z, group)}}`, or Z alone for a component without groups, and "offset",
+        "weights". random: all random effects, none, or the components named. A level that was not in the data has
+        û = 0, its expectation; one of a relationship matrix needs no record, only its row there.
+
+        interval "confidence": the error of xᵀβ̂ + zᵀû as a prediction of xᵀβ + zᵀu over the chosen components, β
+        estimated and θ known; zᵀΩz where the level is not met. "prediction": of a new observation too. It adds its
+        residual variance (σ²/w with known weights, its level's own where they differ; independent of the residuals
+        observed, also where those are correlated), and zᵀΩz of components left out, as of levels not met.
+        Normal quantiles: the uncertainty of θ̂ is not in them.
         """
-        model = self._need_model("predict()")
-        blups = self.ranef() if random else {}
-        if new is None:
-            out = model.X @ self.beta_values + (0.0 if model.offset is None else model.offset)
-            for c in model.components if random else ():
-                u = blups[c.name].to_numpy()
-                if c.codes is not None:
-                    out = out + (c.Z * u[c.codes]).sum(axis=1)
-                elif c.relation is not None:
-                    out = out + (u[:, 0] if c.Z is None else c.Z @ u[:, 0])
-                else:
-                    out = out + (c.Z @ u.ravel())
-            return out
-        if model.parsed is None:
-            raise ModelError(
-                "predict(new) needs a model made from a formula; this one was made from arrays. Compute X_new @ "
-                "fit.beta."
-            )
-        X, offset, groups = model.parsed.design(new)
-        kept = [j for j, name in enumerate(model.parsed.X_names) if name in model.X_names]  # type: ignore[operator]
-        out = X[:, kept] @ self.beta_values + (0.0 if offset is None else offset)
-        for name, (A, labels) in groups.items() if random else ():
-            u = blups[name].reindex([str(v) for v in labels]).fillna(0.0).to_numpy()
-            out = out + (A * u).sum(axis=1)
-        return out
+        from vcbench.inference.prediction import predict
+
+        return predict(self, new, random, interval, level)
 
     # --- fit statistics ---
     @property
