@@ -347,17 +347,22 @@ class Fit:
         return confint(self, kind, level, parameters, scale, **options)
 
     # --- tests of fixed effects ---
-    def test_fixed(self, df: str = "satterthwaite", level: float = 0.95) -> "pd.DataFrame":
+    def test_fixed(
+        self, df: str = "satterthwaite", level: float = 0.95, cov_type: str | None = None
+    ) -> "pd.DataFrame":
         """t tests of the fixed effects, one row each: estimate, se, df, t, p, lower, upper; `attrs["notes"]`.
 
-        df: "satterthwaite"; "kenward-roger" (or "kr"; with its adjusted standard errors, REML only); "residual", n − d;
-        "inf", the normal distribution. MethodError for a posterior, and where the method asked for is not defined.
+        df: "satterthwaite", with Cov(θ̂) by `cov_type` as in `varcomp`; "kenward-roger" (or "kr"; with its adjusted
+        standard errors, REML only); "residual", n − d; "inf", the normal distribution. MethodError for a posterior,
+        and where the method asked for is not defined.
         """
         from vcbench.inference.fixed_tests import coefficients
 
-        return coefficients(self, df, level)
+        return coefficients(self, df, level, cov_type)
 
-    def contrast(self, L: Any, df: str = "satterthwaite", level: float = 0.95) -> "Contrast":
+    def contrast(
+        self, L: Any, df: str = "satterthwaite", level: float = 0.95, cov_type: str | None = None
+    ) -> "Contrast":
         """The test of linear hypotheses about β: a table of rows (t) and the joint F.
 
         L: coefficients (d,) or (q, d); a mapping by name, `{"nitro0.4": 1, "nitro0.2": -1}`; text, `"nitro0.4 -
@@ -366,9 +371,11 @@ class Fit:
         """
         from vcbench.inference.fixed_tests import contrast
 
-        return contrast(self, L, df, level)
+        return contrast(self, L, df, level, cov_type)
 
-    def anova(self, type: int | str = 3, df: str = "satterthwaite") -> "pd.DataFrame":
+    def anova(
+        self, type: int | str = 3, df: str = "satterthwaite", cov_type: str | None = None
+    ) -> "pd.DataFrame":
         """F tests of the terms of the fixed part: F, numerator_df, denominator_df, p by term; `attrs["notes"]`.
 
         type: 1 (sequential), 2 (each term adjusted for all that do not contain it) or 3 (SAS's), whatever the coding
@@ -376,7 +383,7 @@ class Fit:
         """
         from vcbench.inference.fixed_tests import anova
 
-        return anova(self, type, df)
+        return anova(self, type, df, cov_type)
 
     def tidy(self) -> "pd.DataFrame":
         """All estimates, one row a parameter: kind, parameter, estimate, se, lower, upper."""

@@ -69,17 +69,21 @@ class Contrast:
         return "\n".join([self.table.to_string(), last, *self.notes])
 
 
-def coefficients(fit: Any, df: str = "satterthwaite", level: float = 0.95) -> "pd.DataFrame":
+def coefficients(
+    fit: Any, df: str = "satterthwaite", level: float = 0.95, cov_type: str | None = None
+) -> "pd.DataFrame":
     """One row a fixed effect: estimate, se, df, t, p, lower, upper; `attrs` holds df, level and notes."""
-    way, notes = denominator(fit, df, level)
+    check_level(level)
+    way, notes = denominator(fit, df, cov_type)
     names = list(fit.facts.beta_names)
     return _table(way, np.eye(len(names)), fit.beta_values, np.zeros(len(names)), names, level, notes)
 
 
-def contrast(fit: Any, L: Any, df: str = "satterthwaite", level: float = 0.95) -> Contrast:
+def contrast(fit: Any, L: Any, df: str = "satterthwaite", level: float = 0.95, cov_type: str | None = None) -> Contrast:
     """The test of linear hypotheses; `L` as `contrasts.Hypotheses` reads it."""
+    check_level(level)
     given = Hypotheses.read(L, fit.facts.beta_names)
-    way, notes = denominator(fit, df, level)
+    way, notes = denominator(fit, df, cov_type)
     estimate = given.L @ fit.beta_values - given.value
     joint = way.joint(given.L, estimate)
     if joint.note:
@@ -88,7 +92,7 @@ def contrast(fit: Any, L: Any, df: str = "satterthwaite", level: float = 0.95) -
     return Contrast(table, joint, way.name, level, given.L, given.value, notes)
 
 
-def anova(fit: Any, kind: Any = 3, df: str = "satterthwaite") -> "pd.DataFrame":
+def anova(fit: Any, kind: Any = 3, df: str = "satterthwaite", cov_type: str | None = None) -> "pd.DataFrame":
     """One row a term of the fixed part: F, numerator_df, denominator_df, p; `attrs` holds type, df and notes.
 
     kind: 1, 2 or 3, see `term_hypotheses`. A term without columns in X has NaN.
@@ -96,7 +100,7 @@ def anova(fit: Any, kind: Any = 3, df: str = "satterthwaite") -> "pd.DataFrame":
     import pandas as pd
 
     hypotheses = term_hypotheses(_estimated(fit).model, kind)
-    way, notes = denominator(fit, df)
+    way, notes = denominator(fit, df, cov_type)
     rows = []
     for label, L in hypotheses.items():
         if not len(L):
@@ -112,25 +116,34 @@ def anova(fit: Any, kind: Any = 3, df: str = "satterthwaite") -> "pd.DataFrame":
     return out
 
 
-def denominator(fit: Any, df: str = "satterthwaite", level: float = 0.95) -> tuple[Denominator, tuple[str, ...]]:
+def denominator(
+    fit: Any, df: str = "satterthwaite", cov_type: str | None = None
+) -> tuple[Denominator, tuple[str, ...]]:
     """(The way of `DF` at this fit, notes on it); made once a fit.
 
-    MethodError for a name that is not in `DF`, a level outside (0, 1), a fit without data or with V not positive
-    definite, a posterior, and where Kenward and Roger's method is not defined (ML, moments).
+    cov_type: the information from which Satterthwaite's Cov(θ̂) comes, as in `Fit.theta_cov`. MethodError for a name
+    that is not in `DF`, a fit without data or with V not positive definite, a posterior, and where Kenward and Roger's
+    method is not defined (ML, moments).
     """
     name = str(df).lower().replace("_", "-")
     name = ALIASES.get(name, name)
     if name not in DF:
         raise MethodError(f"unknown degrees of freedom `{df}`. Choose from {', '.join(DF)}.{did_you_mean(name, DF)}")
-    if not 0.0 < level < 1.0:
-        raise MethodError(f"level is {level!r}; it is a confidence level between 0 and 1, such as 0.95.")
-    key = f"tests of beta: {name}"
+    if cov_type is not None and name != "satterthwaite":
+        raise MethodError(f'cov_type="{cov_type}" is for df="satterthwaite"; df="{name}" has no choice of information.')
+    key = f"tests of beta: {name} {cov_type or ''}"
     if key not in fit.cache:
-        fit.cache[key] = _denominator(_estimated(fit), name)
+        fit.cache[key] = _denominator(_estimated(fit), name, cov_type)
     return fit.cache[key]
 
 
-def _denominator(fit: Any, name: str) -> tuple[Denominator, tuple[str, ...]]:
+def check_level(level: float) -> None:
+    """MethodError for a level that is no confidence level."""
+    if not 0.0 < level < 1.0:
+        raise MethodError(f"level is {level!r}; it is a confidence level between 0 and 1, such as 0.95.")
+
+
+def _denominator(fit: Any, name: str, cov_type: str | None) -> tuple[Denominator, tuple[str, ...]]:
     if name == "kenward-roger" and (fit.is_moments or fit.criterion != "reml"):
         was = "by moments" if fit.is_moments else "by maximum likelihood"
         raise MethodError(
@@ -150,7 +163,7 @@ def _denominator(fit: Any, name: str) -> tuple[Denominator, tuple[str, ...]]:
         )
     if "equations" not in fit.cache:
         fit.cache["equations"] = Equations.at(fit.model, fit.theta_values)
-    kind = "expected" if name == "kenward-roger" else None
+    kind = "expected" if name == "kenward-roger" else cov_type
     cov = fit.theta_cov(kind)
     used = fit.cache.get(f"{kind or 'default'}:used", "")
     notes = list(_boundary(fit, cov))
@@ -159,8 +172,11 @@ def _denominator(fit: Any, name: str) -> tuple[Denominator, tuple[str, ...]]:
             f'df="{name}" needs the covariance of the variance parameters, whose information is singular here. '
             'Use df="residual".'
         )
-    if kind is None and used in ("expected", "average"):
-        notes.append(f"Degrees of freedom use the {used} information of the variance parameters.")
+    if name == "satterthwaite" and used in ("expected", "average"):
+        more = (
+            ' (cov_type="observed" takes the exact one, which is dear here)' if used == "average" and not kind else ""
+        )
+        notes.append(f"Degrees of freedom use the {used} information of the variance parameters{more}.")
     way = KenwardRoger if name == "kenward-roger" else Satterthwaite
     return way.of(fit.cache["equations"], cov), tuple(notes)
 

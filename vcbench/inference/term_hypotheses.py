@@ -8,7 +8,7 @@ those of the terms that contain it (Goodnight 1978, SAS; in complete designs: eq
 
 The rows are scaled as lmerTest scales them, whose degrees of freedom depend on that. A term contains another if it has
 all its variables, more than those, and the same numeric ones (SAS). lmerTest 3.1-3 overlooks this where a factor is
-coded by indicators, as `b` in `a:b` of `a/b`: R's `factors` attribute holds a 2 there.
+coded by indicators, as `a` in `a:b` of `a/b`: R's `factors` attribute holds a 2 there.
 """
 
 from dataclasses import dataclass, replace
