@@ -15,6 +15,8 @@ from vcbench.status import Status
 if TYPE_CHECKING:
     import pandas as pd
 
+    from vcbench.inference.influence import Influence
+
     from vcbench.inference.fixed_tests import Contrast
 
 CODES = {
@@ -262,6 +264,35 @@ class Fit:
 
         return predict(self, new, random, interval, level)
 
+    def fitted_values(self, random: bool = True) -> np.ndarray:
+        """Xβ̂ + Zû (n,), or Xβ̂, with the offset."""
+        return self.predict(random=random)  # type: ignore[return-value]
+
+    def residuals(self, kind: str = "conditional") -> np.ndarray:
+        """Residuals (n,): "conditional" ê = y − Xβ̂ − Zû, "marginal" y − Xβ̂; ê over its model SD ("pearson") or each
+        over its own SD ("standardized"; "standardized-marginal" for y − Xβ̂); uncorrelated, through R's Cholesky factor
+        ("normalized", as nlme's) or V's ("scaled", of y − Xβ̂: for QQ plots). Formulas: `vcbench.inference.residuals`.
+        """
+        from vcbench.inference.residuals import residuals
+
+        return residuals(self, kind)
+
+    def leverage(self, random: bool = True) -> np.ndarray:
+        """∂ŷ_i/∂y_i (n,) of Xβ̂ + Zû, or of Xβ̂; the sum is the effective number of parameters. θ as known."""
+        from vcbench.inference.residuals import leverage
+
+        return leverage(self, random)
+
+    def influence(self, by: Any = None) -> "Influence":
+        """What the estimates owe to each row (`by` None), each level of a component, or each value of n labels.
+
+        Of the result: `frame` (Cook's distance, MDFFITS, COVRATIO, COVTRACE), `beta` and `dfbetas`, exact at the θ of
+        this fit and without refits; `theta`, one step; `ranef(label)`; `refit()`, the fits without each group.
+        """
+        from vcbench.inference.influence import influence
+
+        return influence(self, by)
+
     # --- fit statistics ---
     @property
     def n_parameters(self) -> int:
@@ -384,6 +415,17 @@ class Fit:
         from vcbench.inference.fixed_tests import anova
 
         return anova(self, type, df, cov_type)
+
+    # --- drawn again ---
+    def simulate(self, n: int = 1, seed: Any = None) -> np.ndarray:
+        """n responses drawn from the fitted model at (θ̂, β̂), random effects drawn anew: (n_obs, n).
+
+        seed: what `numpy.random.default_rng` takes. DataError where the estimate is no covariance, as a negative
+        variance by moments.
+        """
+        from vcbench.inference.simulation import simulate
+
+        return simulate(self._need_model("simulate()"), self.theta_values, self.beta_values, n, seed)
 
     def tidy(self) -> "pd.DataFrame":
         """All estimates, one row a parameter: kind, parameter, estimate, se, lower, upper."""

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from vcbench.errors import DataError
+from vcbench.inference.simulation import semidefinite_root
 from vcbench.model.component import Component
 from vcbench.model.model import Model
 
@@ -77,22 +78,6 @@ def build_simulator(model: Model, theta: Sequence[float] | Mapping[str, float], 
     offset = 0.0 if model.offset is None else model.offset
     fixed = np.asarray(model.X @ fixed_effects + offset)  # type: ignore[operator]
     return Simulator(model, fixed_effects, values, fixed, tuple(roots), float(np.sqrt(values[-1])))
-
-
-def semidefinite_root(Omega: np.ndarray, name: str) -> np.ndarray:
-    """Lower L with LLᵀ = Ω (r, r), also for a singular Ω. DataError if Ω has a negative eigenvalue."""
-    size = float(np.abs(Omega).max(initial=0.0))
-    if float(np.linalg.eigvalsh(Omega)[0]) < -1e-10 * size:
-        raise DataError(f"the true covariance matrix of `{name}` is not positive semi-definite: {Omega.tolist()}.")
-    L = np.zeros_like(Omega)
-    for j in range(len(Omega)):
-        pivot = Omega[j, j] - L[j, :j] @ L[j, :j]
-        if pivot <= 1e-14 * size:
-            continue
-        L[j, j] = np.sqrt(pivot)
-        for i in range(j + 1, len(Omega)):
-            L[i, j] = (Omega[i, j] - L[i, :j] @ L[j, :j]) / L[j, j]
-    return L
 
 
 def _factor(component: Component) -> np.ndarray:
