@@ -15,9 +15,8 @@ from vcbench.status import Status
 if TYPE_CHECKING:
     import pandas as pd
 
-    from vcbench.inference.influence import Influence
-
     from vcbench.inference.fixed_tests import Contrast
+    from vcbench.inference.influence import Influence
 
 CODES = {
     Status.CONVERGED: "VC-CONVERGED",

@@ -135,6 +135,15 @@ class SelectedInverse:
             return values.reshape(c, c)
         return self.solve(_units(columns, self.q))[columns]
 
+    def covers(self, columns: np.ndarray) -> bool:
+        """Whether M has an entry for every pair of some positions."""
+        i, j = np.meshgrid(columns, columns)
+        return bool(self._look(i.ravel(), j.ravel())[0].all())
+
+    def full(self) -> DenseInverse:
+        """All of M⁻¹, column by column."""
+        return DenseInverse(self.solve(np.eye(self.q)))
+
     def bilinear(self, A: Any, B: Any) -> np.ndarray:
         """a_iᵀ M⁻¹ b_i of the rows of A and B (m, q), sparse."""
         A, B = csr_matrix(A), csr_matrix(B)
