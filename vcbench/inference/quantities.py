@@ -1,7 +1,7 @@
 """Scalar functions g(θ, β) of which an interval can be asked: a parameter, its SD or correlation, h², a contrast.
 
 A quantity gives its value, and its gradient and Hessian in (θ, β), exact to rounding: expressions by jets
-(`model.jets`); a user's own function by complex step where it takes complex numbers, else by central differences.
+(`model.jets`); a user's own function by central differences.
 """
 
 import math
@@ -87,7 +87,8 @@ def quantity_of(facts: Any, said: "str | Callable | Quantity") -> Quantity:
     p, d = len(theta_names), len(beta_names)
     if callable(said):
         called = Called(said, (*theta_names, *beta_names))
-        return Quantity(getattr(said, "__name__", "function"), "function", p, called, uses_beta=d > 0)
+        of_beta = bool(called.asked() & set(beta_names))
+        return Quantity(getattr(said, "__name__", "function"), "function", p, called, uses_beta=of_beta)
     if not isinstance(said, str):
         raise MethodError(f"a quantity is a name, an expression or a function of the parameters, not {said!r}.")
     known = {name: np.append(w, np.zeros(d)) for name, w in names_known(facts).items()}
@@ -101,7 +102,7 @@ def quantity_of(facts: Any, said: "str | Callable | Quantity") -> Quantity:
     if row is None and (alone := _one_parameter(said, known)) is not None:
         row = rows.get(theta_names[alone])
     if row is not None:
-        places = (row.at,)
+        places: tuple[int, ...] = (row.at,)
         if row.parameter.startswith(("cov(", "cor(")) and row.kind != "other":
             places = _places(theta_names, row.at) or places
         return Quantity(said, row.kind, p, read_expression(row.expression, known), places)
@@ -156,24 +157,45 @@ class Called:
         """f at x (p,), or at every column of x (p, m)."""
         if x.ndim == 2:
             return np.array([self.at(column) for column in x.T])
-        return self.function(dict(zip(self.names, x.tolist(), strict=True)))
+        return self.function(dict(zip(self.names, x, strict=True)))
+
+    def asked(self) -> set[str]:
+        """The names that the function asks for. Raises MethodError for one that is none of the fit's."""
+        values = Asked(zip(self.names, np.linspace(1.0, 2.0, len(self.names)), strict=True))
+        try:
+            self.function(values)
+        except KeyError as error:
+            name = str(error.args[0])
+            raise MethodError(
+                f"the function asks for `{name}`, which is no parameter.{did_you_mean(name, self.names)} The fit has: "
+                f"{', '.join(self.names)}."
+            ) from None
+        return values.names or set(self.names)
 
     def gradient(self, x: np.ndarray) -> np.ndarray:
-        """∇f by complex step, or by central differences with one Richardson step."""
-        try:
-            return np.array([np.imag(self.at(_moved(x, j, 1e-30j))) / (1e-30 * max(abs(x[j]), 1e-12)) for j in
-                             range(len(x))])  # fmt: skip
-        except TypeError:  # math.sqrt and its like take no complex numbers
-            return _differences(lambda z: float(self.at(z)), x)
+        """∇f by central differences: a complex step would go wrong, unseen, where f takes an absolute value."""
+        return _differences(self.at, x)
 
     def jet(self, x: np.ndarray) -> Jet2:
         """(f, ∇f, ∇²f)."""
         H = _differences(self.gradient, x)
-        return float(np.real(self.at(x))), self.gradient(x), 0.5 * (H + H.T)
+        return float(self.at(x)), self.gradient(x), 0.5 * (H + H.T)
 
 
-def _moved(x: np.ndarray, j: int, share: complex) -> np.ndarray:
-    out = x.astype(complex if isinstance(share, complex) else float)
+class Asked(dict):
+    """A mapping that remembers which names were asked for."""
+
+    def __init__(self, items: Any) -> None:
+        super().__init__(items)
+        self.names: set[str] = set()
+
+    def __getitem__(self, name: str) -> float:
+        self.names.add(name)
+        return super().__getitem__(name)
+
+
+def _moved(x: np.ndarray, j: int, share: float) -> np.ndarray:
+    out = x.copy()
     out[j] += share * max(abs(x[j]), 1e-12)
     return out
 

@@ -1,0 +1,175 @@
+"""Where a profile's signed root ζ(t) = ±√(2(ℓ̂ − ℓ_p(t))) reaches ±z: the ends of a profile-likelihood interval.
+
+dζ/dt = −(dℓ_p/dt)/ζ comes with every point, so that t(ζ) is interpolated by Hermite cubics through the points found;
+a bracket holds the root. An edge of the range that lies within the interval is its end.
+"""
+
+import math
+from dataclasses import dataclass, field
+
+from vcbench.inference.curves import Curve, Point
+
+CLOSE = 1e-5  # |ζ − z| from which the interpolated t needs no more points
+MOST_POINTS = 60
+GROWTH = 3.0  # a guess goes no further out than so many times the way so far
+SLACK = 1e-7  # times 1 + |ℓ|: a profile above the maximum by more shows another maximum
+LEVEL = 1e-3  # ζ that rises by less over a step of GROWTH levels off …
+FAR = 1e5  # … if it has gone so many standard errors
+
+
+@dataclass(slots=True, eq=False)
+class End:
+    """One end: t and g there (NaN where it was not found), and what must be said of it."""
+
+    t: float
+    value: float
+    note: str = ""
+
+
+class BetterError(Exception):
+    """A point of the profile lies above the fit's maximum."""
+
+    def __init__(self, value: float, gain: float) -> None:
+        self.value, self.gain = value, gain
+        super().__init__(
+            f"the fit is not the maximum: at {value:.6g} the log-likelihood is {gain:.4g} higher. Fit again from other "
+            "starts (`n_starts=`)"
+        )
+
+
+@dataclass(slots=True, eq=False)
+class Branch:
+    """One side of a profile: the points found, by their distance from t̂; zeta is signed, −1 side below."""
+
+    curve: Curve
+    side: int
+    points: list[tuple[float, Point]] = field(default_factory=list)  # (ζ, point), outwards
+    falls: bool = False  # ζ was seen to come back
+
+    def __post_init__(self) -> None:
+        self.points.append((0.0, self.curve.start))
+
+    def zeta(self, point: Point) -> float:
+        """ζ of a point. Raises BetterError for one above the maximum."""
+        top = self.curve.start.loglik
+        gain = point.loglik - top
+        if gain > SLACK * (1.0 + abs(top)):
+            raise BetterError(self.curve.natural(point.t), gain)
+        return self.side * math.sqrt(max(-2.0 * gain, 0.0))
+
+    def add(self, t: float) -> float | None:
+        """ζ at t, from the nearest point found; None where there is no maximum."""
+        near = min(self.points, key=lambda z: abs(z[1].t - t))[1]
+        point = self.curve.point(t, near)
+        if point is None:
+            return None
+        zeta = self.zeta(point)
+        if self.side * point.slope * self.slope_unit > 1e-6 and abs(zeta) > 1e-3:
+            self.falls = True
+        self.points.append((zeta, point))
+        self.points.sort(key=lambda z: self.side * z[1].t)
+        return zeta
+
+    @property
+    def slope_unit(self) -> float:
+        """A step of t that matters, so that slopes compare to ζ."""
+        return self.curve.se if math.isfinite(self.curve.se) else 0.1
+
+    def rate(self, zeta: float, point: Point) -> float:
+        """dt/dζ at a point; NaN where the profile is flat."""
+        if point is self.curve.start:
+            return self.curve.se
+        return -zeta / point.slope if point.slope != 0.0 else math.nan
+
+    def at(self, zeta: float) -> float:
+        """t(ζ) by a Hermite cubic through the two points nearest in ζ; NaN where it is not monotone."""
+        (za, a), (zb, b) = sorted(self.points, key=lambda z: abs(z[0] - zeta))[:2]
+        return _hermite(zeta, za, a.t, self.rate(za, a), zb, b.t, self.rate(zb, b))
+
+    def end(self, z: float) -> End:
+        """Where |ζ| reaches z."""
+        curve, side, start = self.curve, self.side, self.curve.start
+        if curve.is_edge(start.t) == side:
+            return End(curve.edge(side), self._edge_value(), "the estimate lies on the boundary")
+        wanted, inside, outside = side * z, start.t, math.nan
+        step = z * curve.se
+        t = start.t + side * (step if math.isfinite(step) else 0.5)
+        failed = 0
+        for _ in range(MOST_POINTS):
+            if not math.isnan(outside):
+                width = outside - inside
+                if not 0.0 < (t - inside) / width < 1.0:
+                    t = inside + 0.5 * width
+            at_edge = curve.is_edge(t) == side
+            if at_edge:
+                t = curve.edge(side)
+            zeta = self.add(t)
+            if zeta is None:
+                failed += 1
+                if failed > 6:
+                    break
+                t = 0.5 * (t + inside)
+                continue
+            if abs(zeta) < z:
+                if at_edge:
+                    return End(t, self._edge_value(), self._edge_note(zeta))
+                if abs(t - start.t) > FAR * self.slope_unit and abs(zeta) - abs(self._before(t)) < LEVEL:
+                    return End(side * math.inf, curve.natural(side * math.inf), self._levels(zeta))
+                inside = t
+            else:
+                outside = t
+            guess = self._guess(wanted, inside, outside)
+            if abs(abs(zeta) - z) <= CLOSE:
+                t = guess if math.isfinite(guess) else t
+                return End(t, curve.natural(t), "the profile is not monotone" if self.falls else "")
+            t = guess
+        return End(
+            math.nan, math.nan,
+            f"no maximum was found beyond {curve.natural(inside):.6g}, where ζ is {self._at_inside(inside):.3g}",
+        )  # fmt: skip
+
+    def _guess(self, wanted: float, inside: float, outside: float) -> float:
+        """The next t: by interpolation, else by halving the bracket or going further out."""
+        t, start, side = self.at(wanted), self.curve.start.t, self.side
+        if math.isnan(outside):
+            reach = abs(inside - start)
+            limit = inside + side * GROWTH * reach
+            if not math.isfinite(t) or side * (t - inside) <= 0:
+                t = inside + side * reach
+            t = min(t, limit) if side > 0 else max(t, limit)
+            return min(max(t, self.curve.lo), self.curve.hi)
+        return t if math.isfinite(t) else 0.5 * (inside + outside)
+
+    def _before(self, t: float) -> float:
+        """ζ of the point before t."""
+        return max((abs(z) for z, p in self.points if self.side * (t - p.t) > 0), default=0.0)
+
+    def _at_inside(self, t: float) -> float:
+        return next((z for z, p in self.points if p.t == t), 0.0)
+
+    def _edge_value(self) -> float:
+        return self.curve.natural(self.curve.lo if self.side < 0 else self.curve.hi)
+
+    def _edge_note(self, zeta: float) -> str:
+        which = "lower" if self.side < 0 else "upper"
+        if self.points[-1][1].plateau:
+            return f"{which} limit at the boundary: a variance may be 0, where a correlation is anything"
+        return f"{which} limit at the boundary, where ζ is {zeta:.3g}"
+
+    def _levels(self, zeta: float) -> str:
+        which = "lower" if self.side < 0 else "upper"
+        return f"no {which} limit: ζ levels off at {zeta:.3g}"
+
+
+def _hermite(z: float, za: float, ta: float, da: float, zb: float, tb: float, db: float) -> float:
+    """t(z) of the cubic with t, dt/dz at za and zb; by the secant where a slope is not finite."""
+    h = zb - za
+    if h == 0.0:
+        return math.nan
+    if not (math.isfinite(da) and math.isfinite(db)):
+        return ta + (z - za) * (tb - ta) / h
+    u = (z - za) / h
+    return (
+        ta * (1 + 2 * u) * (1 - u) ** 2 + h * da * u * (1 - u) ** 2
+        + tb * u * u * (3 - 2 * u) + h * db * u * u * (u - 1)
+    )  # fmt: skip
