@@ -43,7 +43,7 @@ class Hypotheses:
         value = np.array([constant for _, constant, _ in rows])
         if not np.isfinite(L).all() or not np.isfinite(value).all():
             raise MethodError("a contrast's coefficients must be finite numbers.")
-        labels = tuple(text or combination(row, names) for row, _, text in rows)
+        labels = tuple(text or combination(row, names) or "0" for row, _, text in rows)
         out = cls(L, value, labels)
         out._check()
         return out

@@ -32,8 +32,8 @@ ALIASES = {"kr": "kenward-roger", "kenwardroger": "kenward-roger", "normal": "in
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Contrast:
-    """A test of L β = r. table: one row a row of L, with estimate of Lβ − r, se, df, t, p, lower, upper (of Lβ);
-    F, numerator_df, denominator_df and p_value are those of all rows together; notes say what to know of them."""
+    """A test of L β = r. table: one row a row of L; estimate, se, lower and upper are those of Lβ, t = (Lβ̂ − r)/se has
+    df and p. F, numerator_df, denominator_df and p_value are those of all rows together; notes say what to know."""
 
     table: "pd.DataFrame"
     joint: FTest
@@ -99,6 +99,7 @@ def anova(fit: Any, kind: Any = 3, df: str = "satterthwaite", cov_type: str | No
     """
     import pandas as pd
 
+    _need_data(fit, "an analysis of variance")
     hypotheses = term_hypotheses(_estimated(fit).model, kind)
     way, notes = denominator(fit, df, cov_type)
     rows = []
@@ -154,6 +155,7 @@ def _denominator(fit: Any, name: str, cov_type: str | None) -> tuple[Denominator
         return KnownDf(name, fit.beta_cov(), math.inf), ()
     if name == "residual":
         return KnownDf(name, fit.beta_cov(), float(fit.facts.n_obs - len(fit.beta_values))), ()
+    _need_data(fit, f'df="{name}"')
     if any(
         np.linalg.eigvalsh(Omega).min() < -1e-9 * np.abs(Omega).max() for Omega in fit.model.Omegas(fit.theta_values)
     ):
@@ -181,6 +183,11 @@ def _denominator(fit: Any, name: str, cov_type: str | None) -> tuple[Denominator
     return way.of(fit.cache["equations"], cov), tuple(notes)
 
 
+def _need_data(fit: Any, what: str) -> None:
+    if fit.model is None:
+        raise MethodError(f"{what} needs the data; this fit was read from JSON. Fit the model again.")
+
+
 def _boundary(fit: Any, cov: np.ndarray) -> Sequence[str]:
     """A sentence where parameters are held on the boundary."""
     at = [n for n, v in zip(fit.facts.theta_names, np.diag(cov), strict=True) if not math.isfinite(v)]
@@ -189,7 +196,7 @@ def _boundary(fit: Any, cov: np.ndarray) -> Sequence[str]:
         return [f"{', '.join(at)} {verb} on the boundary and held there: degrees of freedom are those without."]
     if fit.status.name == "AT_BOUNDARY":
         return [
-            "A covariance matrix of random effects is singular and varies within its rank: see degrees of freedom so."
+            "A covariance matrix of random effects is singular: degrees of freedom let it vary within its rank only."
         ]
     return []
 
@@ -201,8 +208,6 @@ def _estimated(fit: Any) -> Any:
             f"method `{fit.method}` gives a posterior, whose fixed effects are not tested but have credible intervals: "
             'fit.confint("posterior"). For tests fit by REML.'
         )
-    if fit.model is None:
-        raise MethodError("tests of fixed effects need the data; this fit was read from JSON. Fit the model again.")
     if not fit.is_estimate:
         raise MethodError(
             f"this fit ended {fit.status}: V is not positive definite, so that nothing can be said of the fixed "
