@@ -90,7 +90,8 @@ class SelectedInverse:
         from vcbench.kernels.sparse_core import factorise, selected_inverse
         from vcbench.kernels.sparse_symbolic import build_fronts, fill_reducing_order
 
-        M = csc_matrix(M)
+        M = csc_matrix(M, copy=True)
+        M.sort_indices()  # the ordering sorts the pattern that it is given in place
         order = fill_reducing_order(M)
         lower = tril(M[order][:, order], format="csc")
         lower.sort_indices()
