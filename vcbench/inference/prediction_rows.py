@@ -20,6 +20,7 @@ from vcbench.model.noise import column_reader
 from vcbench.model.pedigree import as_label
 from vcbench.model.residual import Residual
 
+Source = tuple[Any, np.ndarray, tuple[str, ...]]  # label, codes (n,), levels of a factor with a variance for each level
 OWN_VARIANCES = ("csh", "toeplitz_h", "ar1h", "un", "ante1", "by")  # structures with a variance for each level
 
 
@@ -123,7 +124,8 @@ class Rows:
         w = np.ones(self.model.n_obs) if noise.weights is None else noise.weights
         level = own * w
         spec, labels = _without_weights(noise.spec)
-        out = np.full(len(self.X), level[0]) if np.ptp(level) < 1e-12 * level.max() else self._by_level(spec, level)
+        sources = _own_variances(spec, noise.family)
+        out = self._by_level(spec, sources, level) if sources else np.full(len(self.X), level[0])
         if not labels:
             return out
         if self.weights is not None:
@@ -138,14 +140,13 @@ class Rows:
             out = out / _positive(frame.column(label).numbers())
         return out
 
-    def _by_level(self, spec: Residual, variances: np.ndarray) -> np.ndarray:
+    def _by_level(self, spec: Residual, sources: list[Source], variances: np.ndarray) -> np.ndarray:
         """Variances by the levels of the structure's own columns."""
         if self.frame is None:
             raise ModelError(
                 f"residual structure `{spec}` has variances of its own by level, and new rows from arrays have no "
                 'labels. Make the model by a formula, or ask for interval="confidence".'
             )
-        sources = _own_variances(spec, self.model.noise.family)
         m = len(self.X)
         read = column_reader(Frame(self.frame), np.arange(m), m)
         codes = []
@@ -232,8 +233,8 @@ def _without_weights(spec: Residual) -> tuple[Residual, list[Any]]:
     return Residual("product", parts=(left, right), has_nugget=spec.has_nugget), a + b
 
 
-def _own_variances(spec: Residual, family: Any) -> list[tuple[Any, np.ndarray, tuple[str, ...]]]:
-    """(label, codes (n,), levels) of every factor whose levels have variances of their own."""
+def _own_variances(spec: Residual, family: Any) -> list[Source]:
+    """Every factor whose levels have variances of their own."""
     if spec.kind == "product":
         return _own_variances(spec.parts[0], family.left) + _own_variances(spec.parts[1], family.right)
     if spec.kind not in OWN_VARIANCES:
