@@ -26,20 +26,21 @@ Yield ~ 1 + (1 | Batch)
 30 rows used (0 dropped) · Batch: 6 levels
 CONVERGED  method newton, 0 iterations, T · logLik (REML) −159.8271 · AIC 325.65 · BIC 329.86
 
-Variance components
-  component                    estimate       SE              95% CI  % total      SD
-  Batch      var((Intercept))   1764.05  1432.75                   –     41.8  42.001
-  residual   var                2451.25   707.61  [1064.35, 3838.15]     58.2  49.510
+Variance components                                         95% CI: profile likelihood
+  component                     estimate       SE              95% CI  % total      SD
+  Batch       var((Intercept))   1764.05  1432.75  [245.15, 10214.36]     41.8  42.001
+  residual    var                2451.25   707.61  [1461.54, 4577.56]     58.2  49.510
+  total                          4215.30  1534.02                        100.0  64.925
+  ICC(Batch)                       0.418    0.216      [0.069, 0.819]
 
-Fixed effects
-               estimate     SE              95% CI      z       p
-  (Intercept)   1527.50  19.38  [1489.51, 1565.49]  78.80  <0.001
+Fixed effects                              95% CI: t, Satterthwaite df
+               estimate     SE              95% CI   df      t       p
+  (Intercept)   1527.50  19.38  [1477.67, 1577.33]  5.0  78.80  <0.001
 
 SE is the standard error of the variance (SD is its square root, not an SE).
 The variance Batch var((Intercept)) is poorly determined: a Wald interval would be [−1044, 4572] and
 is not shown.
-Intervals and p-values of fixed effects use the normal distribution.
-More: fit.tidy() · fit.plot("trace") · fit.explain()"""
+More: fit.tidy() · fit.confint("profile") · fit.plot("profile") · fit.explain()"""
 
 DYESTUFF2 = """\
 Linear mixed model, REML                                            vcbench 0.1.0
@@ -47,21 +48,27 @@ Yield ~ 1 + (1 | Batch)
 30 rows used (0 dropped) · Batch: 6 levels
 BOUNDARY   method newton, N iterations, T · logLik (REML) −80.9141 · AIC 167.83 · BIC 172.03
            Batch:var((Intercept)) is 0 at the maximum. This is a valid fit on the edge of the
-           parameter space, not a failure: report it, and keep the term if it is part of the design.
+           parameter space, not a failure.
+           Slope of the log-likelihood in Batch:var((Intercept)) at 0: −0.359; method of moments,
+           which may go below 0: −1.32.
+           What to do: (1) report 0 with its upper limit 6.32; (2) keep the term if it is part of
+           the design; (3) for shrinkage away from 0, a prior: method="nuts" or "quadrature".
            → vcbench explain VC-BOUNDARY
 
-Variance components
-  component                    estimate    SE         95% CI  % total      SD
-  Batch      var((Intercept))         0     –              –      0.0       0  at boundary
-  residual   var                  13.81  3.63  [6.70, 20.91]    100.0  3.7157
+Variance components                                              95% CI: profile likelihood
+  component                     estimate    SE         95% CI  % total      SD
+  Batch       var((Intercept))         0     –      [0, 6.32]      0.0       0  at boundary
+  residual    var                  13.81  3.63  [8.59, 24.24]    100.0  3.7157
+  total                           13.806     –                   100.0  3.7157
+  ICC(Batch)                           0     –    [0, 0.3194]
 
-Fixed effects
-               estimate     SE          95% CI     z       p
-  (Intercept)     5.666  0.678  [4.336, 6.995]  8.35  <0.001
+Fixed effects                          95% CI: t, Satterthwaite df
+               estimate     SE          95% CI    df     t       p
+  (Intercept)     5.666  0.678  [4.278, 7.053]  29.0  8.35  <0.001
 
 SE is the standard error of the variance (SD is its square root, not an SE).
-Intervals and p-values of fixed effects use the normal distribution.
-More: fit.tidy() · fit.plot("trace") · fit.explain()"""
+Batch:var((Intercept)) is on the boundary and held there: degrees of freedom are those without.
+More: fit.tidy() · fit.confint("profile") · fit.plot("profile") · fit.explain()"""
 
 
 def test_summary__of_dyestuff():

@@ -24,6 +24,7 @@ RANK = {
     "fitted": 5,
     "summary": 5,
     "stored": 5,
+    "account": 5,
     "compared": 5,
     "fit": 5,
     "published": 5,

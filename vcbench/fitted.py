@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ from vcbench.status import Status
 if TYPE_CHECKING:
     import pandas as pd
 
+    from vcbench.inference.bootstrap import Bootstrap
     from vcbench.inference.fixed_tests import Contrast
     from vcbench.inference.influence import Influence
 
@@ -315,7 +316,7 @@ class Fit:
 
     # --- tables ---
     def varcomp(
-        self, scale: str = "var", level: float = 0.95, cov_type: str | None = None, interval: str = "wald"
+        self, scale: str = "var", level: float = 0.95, cov_type: str | None = None, interval: str = "auto"
     ) -> "pd.DataFrame":
         """Variance parameters: component, parameter, estimate, se, lower, upper.
 
@@ -329,28 +330,23 @@ class Fit:
 
         return varcomp(self, scale, level, cov_type, interval)
 
-    def derive(self, expression: str) -> "pd.Series":
-        """A function of θ with its delta-method SE, e.g. `fit.derive("h2 = animal / total")`: estimate, se, lower,
-        upper.
+    def derive(
+        self,
+        expression: "str | Callable",
+        interval: "str | Sequence[str]" = "delta",
+        level: float = 0.95,
+        **options: Any,
+    ) -> "pd.Series | pd.DataFrame":
+        """A function of θ and β, e.g. `fit.derive("h2 = animal / total")`: estimate, se, lower, upper.
 
-        Names: parameters (in backquotes: `` `Subject:var(Days)` ``), components with one variance, `residual`,
-        `total` (the sum of the variances).
+        expression: arithmetic on names: parameters (in backquotes: `` `Subject:var(Days)` ``), components with one
+        variance, `residual`, `total` (the sum of the variances), fixed effects; or a Python function of a mapping of
+        parameter names to values. interval: "delta" (default), "profile" or "bootstrap" (`n`, `type`, `seed`); several,
+        or "all", give a frame of one row each.
         """
-        import pandas as pd
+        from vcbench.inference.functions import derive
 
-        from vcbench.inference.derive import derive
-        from vcbench.inference.variances import names_known
-
-        name, value, se = derive(expression, self.theta_values, self.theta_cov(), names_known(self.facts))
-        return pd.Series(
-            {
-                "estimate": value,
-                "se": se,
-                "lower": value - 1.959963984540054 * se,
-                "upper": value + 1.959963984540054 * se,
-            },
-            name=name,
-        )
+        return derive(self, expression, interval, level, **options)
 
     def confint(
         self,
@@ -377,9 +373,7 @@ class Fit:
         return confint(self, kind, level, parameters, scale, **options)
 
     # --- tests of fixed effects ---
-    def test_fixed(
-        self, df: str = "satterthwaite", level: float = 0.95, cov_type: str | None = None
-    ) -> "pd.DataFrame":
+    def test_fixed(self, df: str = "satterthwaite", level: float = 0.95, cov_type: str | None = None) -> "pd.DataFrame":
         """t tests of the fixed effects, one row each: estimate, se, df, t, p, lower, upper; `attrs["notes"]`.
 
         df: "satterthwaite", with Cov(θ̂) by `cov_type` as in `varcomp`; "kenward-roger" (or "kr"; with its adjusted
@@ -403,9 +397,7 @@ class Fit:
 
         return contrast(self, L, df, level, cov_type)
 
-    def anova(
-        self, type: int | str = 3, df: str = "satterthwaite", cov_type: str | None = None
-    ) -> "pd.DataFrame":
+    def anova(self, type: int | str = 3, df: str = "satterthwaite", cov_type: str | None = None) -> "pd.DataFrame":
         """F tests of the terms of the fixed part: F, numerator_df, denominator_df, p by term; `attrs["notes"]`.
 
         type: 1 (sequential), 2 (each term adjusted for all that do not contain it) or 3 (SAS's), whatever the coding
@@ -425,6 +417,18 @@ class Fit:
         from vcbench.inference.simulation import simulate
 
         return simulate(self._need_model("simulate()"), self.theta_values, self.beta_values, n, seed)
+
+    def bootstrap(self, n: int = 1000, seed: int | None = 0, **options: Any) -> "Bootstrap":
+        """Parametric bootstrap: the model refitted to n responses of `simulate(n, seed)`, by this fit's method,
+        criterion and kernel; `options` are those of the method (`max_iter`, `start`, …).
+
+        Of the result: `theta`, `beta`, `statuses`, `n_failed`; `interval(quantity, kind="percentile" | "basic" |
+        "bca")` of parameters and of functions of them; `table()`, `se()`, `frame`. seed None draws one, kept in
+        `seed`. MethodError for a Bayesian fit, and where there is no estimate.
+        """
+        from vcbench.inference.bootstrap import bootstrap
+
+        return bootstrap(self, n, seed, **options)
 
     def tidy(self) -> "pd.DataFrame":
         """All estimates, one row a parameter: kind, parameter, estimate, se, lower, upper."""

@@ -92,7 +92,8 @@ def interval(lower: float | None, upper: float | None, se: float | None = None) 
     scale = se
     if is_absent(scale) and lower is not None and upper is not None and isfinite(upper - lower):
         scale = (upper - lower) / 4
-    return f"[{estimate(lower, scale)}, {estimate(upper, scale)}]"
+    low, high = ("0" if value == 0 else estimate(value, scale) for value in (lower, upper))  # 0 is a bound: no rounding
+    return f"[{low}, {high}]"
 
 
 def p_value(p: float | None, smallest: float = 0.001) -> str:

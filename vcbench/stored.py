@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from vcbench.account import Account, account_of
 from vcbench.errors import DataError
 from vcbench.fitted import Facts, Fit
-from vcbench.inference.variances import on_boundary
+from vcbench.inference.variances import SCALES, on_boundary
 from vcbench.status import Status
 
 SCHEMA = "vcbench/fit/1"
@@ -46,6 +47,8 @@ def fit_to_dict(fit: Fit) -> dict[str, Any]:
         "beta_se": {n: _plain(v) for n, v in zip(facts.beta_names, fit.beta_se, strict=True)},
         "is_variance": list(facts.is_variance),
         "boundary": [bool(v) for v in on_boundary(fit)],
+        "boundary_limits": _boundary_limits(fit),
+        "account": _plain(account_of(fit).to_dict()),
         "theta_cov": _plain(cov),
         "beta_cov": _plain(beta_cov),
         "rank": None if fit.rank is None else [int(v) for v in fit.rank],
@@ -101,9 +104,18 @@ def fit_from_json(text: str) -> Fit:
         {
             "default": array(d["theta_cov"]),
             "beta": array(d["beta_cov"]),
-            "boundary": np.array(d.get("boundary", [False] * len(d["theta"])), bool),
+            "boundary": np.array(d["boundary"], bool),
+            "boundary limits": {k: (number(lo), number(hi), why) for k, (lo, hi, why) in d["boundary_limits"].items()},
+            "account": Account.from_dict(d["account"]),
         },
     )
+
+
+def _boundary_limits(fit: Fit) -> dict[str, Any]:
+    """The limits of parameters on the boundary, on every scale of `varcomp`."""
+    for scale in SCALES:
+        fit.varcomp(scale)
+    return _plain(fit.cache.get("boundary limits", {}))
 
 
 def _plain(value: Any) -> Any:

@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from textwrap import wrap
 from typing import TYPE_CHECKING
 
-from scipy.special import ndtr
+import numpy as np
 
 from vcbench import numbers as num
+from vcbench.account import LEVEL, Account, account_of
+from vcbench.inference.intervals import quantile
 from vcbench.status import Status
 
 if TYPE_CHECKING:
@@ -16,6 +18,15 @@ if TYPE_CHECKING:
 
 CRITERIA = {"reml": "REML", "ml": "maximum likelihood", "none": "method of moments"}
 WIDTH = 100  # columns of text
+INDENT = " " * 11
+NEXT = {  # what to do about an ending that is no maximum
+    Status.MAX_ITER: "do not quote them as the maximum; raise max_iter, or fit again with "
+    'method="auto", which needs few iterations.',
+    Status.SINGULAR_V: "look for groups that the model fits exactly and for duplicated rows; or fit a smaller model.",
+    Status.FAILED: 'fit again with method="auto" or start="auto"; if that fails too, fit a smaller model first.',
+    Status.TIMEOUT: "allow it more time, or take a faster method.",
+    Status.SKIPPED: "nothing, unless it was meant to run: the message says what was in the way.",
+}
 LOGLIK = {"reml": "logLik (REML)", "ml": "logLik", "none": "REML logLik at the estimate"}
 
 
@@ -45,7 +56,7 @@ def folded(lines: Sequence[str], width: int = WIDTH) -> list[str]:
 
 
 def verdict(fit: "Fit") -> list[str]:
-    """How it ended, in one or a few lines."""
+    """How it ended, in one or a few lines, and what to do next."""
     estimand = "none" if fit.is_moments else fit.criterion
     word = "BOUNDARY" if fit.status is Status.AT_BOUNDARY else str(fit.status)
     did = f"method {fit.method}"
@@ -55,83 +66,116 @@ def verdict(fit: "Fit") -> list[str]:
     line = f"{word:<11}{did}"
     if not num.is_absent(fit.loglik):
         line += f" · {LOGLIK[estimand]} {num.fixed(fit.loglik, 4)}"
-        line += f" · AIC {num.fixed(fit.aic, 2)} · BIC {num.fixed(fit.bic, 2)}"
+        if not fit.is_moments:  # which maximise no likelihood
+            line += f" · AIC {num.fixed(fit.aic, 2)} · BIC {num.fixed(fit.bic, 2)}"
     lines = [line]
     if fit.status is Status.AT_BOUNDARY:
-        at = [
-            n
-            for n, v, s in zip(fit.facts.theta_names, fit.theta_values, fit.facts.is_variance, strict=True)
-            if s and v == 0
-        ]
-        what = f"{num.listing(at)} is 0 at the maximum" if at else "a covariance matrix of random effects is singular"
-        if "structure" in fit.message:
-            what = fit.message
-        lines.append(
-            f"           {what}. This is a valid fit on the edge of the parameter space, not a failure: report it, and "
-            "keep the term if it is part of the design."
-        )
-        lines.append("           → vcbench explain VC-BOUNDARY")
+        lines += [INDENT + text for text in _boundary(fit)]
     elif fit.message:
-        lines.append(f"           {fit.message}.")
-    if not fit.status.ok:
-        lines.append(f"           The estimates below are where it stopped.  → vcbench explain {fit.code}")
+        lines.append(f"{INDENT}{fit.message}.")
+    if fit.status in NEXT:
+        stands = "The estimates below are where it stopped. " if np.isfinite(fit.theta_values).all() else ""
+        lines += [f"{INDENT}{stands}What to do: {NEXT[fit.status]}", f"{INDENT}→ vcbench explain {fit.code}"]
     return lines
 
 
+def _boundary(fit: "Fit") -> list[str]:
+    """What a maximum on the edge means, and what to do."""
+    account = account_of(fit)
+    zero = [line for line in account.lines if line.kind == "variance" and line.estimate == 0]
+    if "structure" in fit.message:
+        what = fit.message
+    elif zero:
+        names = [f"{line.component}:{line.parameter}" for line in zero]
+        what = f"{num.listing(names)} {'is' if len(names) == 1 else 'are'} 0 at the maximum"
+    else:
+        what = "a covariance matrix of random effects is singular: some combination of them has variance 0"
+    out = [f"{what}. This is a valid fit on the edge of the parameter space, not a failure."]
+    for name, slope in account.slopes:
+        raw = dict(account.raw).get(name)
+        below = "" if raw is None else f"; method of moments, which may go below 0: {num.significant(raw, 3)}"
+        out.append(f"Slope of the log-likelihood in {name} at 0: {num.significant(slope, 3)}{below}.")
+    upper = next((line.upper for line in zero if math.isfinite(line.upper)), math.nan)
+    report = f"report 0 with its upper limit {num.significant(upper, 3)}" if upper > 0 else "report it as it is"
+    out.append(
+        f"What to do: (1) {report}; (2) keep the term if it is part of the design; (3) for shrinkage away from 0, a "
+        f'prior: method="nuts" or "quadrature".'
+    )
+    return [*out, f"→ vcbench explain {fit.code}"]
+
+
 def _variances(fit: "Fit") -> list[str]:
-    table = fit.varcomp()
-    total = float(sum(v for v, s in zip(fit.theta_values, fit.facts.is_variance, strict=True) if s))
-    ci = "95% CrI" if fit.limits is not None else "95% CI: Wald"
-    lines = [f"Variance components{ci:>50}"]
-    # the share of a slope's variance depends on the unit of its covariate: no column then
-    shares = all(p in ("var", "var((Intercept))") for p in table["parameter"])
+    account = account_of(fit)
     rows = []
-    for k, row in enumerate(table.itertuples()):
-        share = num.fixed(100 * row.estimate / total, 1) if shares and total > 0 else ""
-        sd = num.estimate(math.sqrt(row.estimate)) if fit.facts.is_variance[k] and row.estimate >= 0 else ""
-        crosses = fit.facts.is_variance[k] and fit.limits is None and row.lower < 0
-        limits = num.interval(None if crosses else row.lower, None if crosses else row.upper, row.se)
-        note = "at boundary" if fit.facts.is_variance[k] and row.estimate == 0 else ""
+    for line in account.lines:
+        crosses = line.kind == "variance" and not fit.is_moments and fit.limits is None and line.lower < 0
+        limits = (None, None) if crosses else (line.lower, line.upper)
         rows.append(
             [
-                row.component,
-                row.parameter,
-                num.estimate(row.estimate, row.se),
-                num.estimate(row.se, row.se),
-                limits,
-                share,
-                sd,
-                note,
+                line.component,
+                line.parameter,
+                num.estimate(line.estimate, line.se),
+                num.estimate(line.se, line.se),
+                num.interval(*limits, line.se),
+                "" if math.isnan(line.share) else num.fixed(100 * line.share, 1),
+                "" if math.isnan(line.sd) else num.estimate(line.sd),
+                "" if math.isnan(line.cor) else num.fixed(line.cor, 3),
+                line.note,
             ]
         )
-    header = [
-        "component",
-        "",
-        "estimate",
-        "SE",
-        "95% " + ("CrI" if fit.limits is not None else "CI"),
-        "% total",
-        "SD",
-        "",
+    for e in (account.total, *account.shares):
+        if e is not None:
+            limits_of = "" if math.isnan(e.lower) else num.interval(e.lower, e.upper, e.se)
+            of_all = num.fixed(100.0, 1) if e is account.total else ""
+            sd = num.estimate(math.sqrt(e.estimate)) if e is account.total else ""
+            rows.append(
+                [e.name, "", num.estimate(e.estimate, e.se), num.estimate(e.se, e.se), limits_of, of_all, sd, "", ""]
+            )
+    ci = "95% CrI" if fit.limits is not None else "95% CI"
+    header = ["component", "", "estimate", "SE", ci, "% total", "SD", "corr", ""]
+    used = [i for i in range(len(header)) if i < 5 or any(row[i] for row in rows)]
+    header, rows = [header[i] for i in used], [[row[i] for i in used] for row in rows]
+    left = (0, 1, *([len(used) - 1] if used[-1] == 8 else []))
+    table = columns(header, rows, left=left)
+    title = ("Variance components", f"{ci}: {account.interval}")
+    return [_titled(title, table), *table, *_tests(account)]
+
+
+def _titled(title: tuple[str, str], table: Sequence[str]) -> str:
+    """A title above a table, and a remark flush with the table's right edge."""
+    width = max(len(line) for line in table)
+    return title[0] + title[1].rjust(max(width - len(title[0]), len(title[1]) + 2))
+
+
+def _tests(account: Account) -> list[str]:
+    """Likelihood-ratio tests of the random terms."""
+    if not account.tests:
+        return []
+    rows = [
+        [f"without {t.term}", f"LRT {num.fixed(t.statistic, 3)}", f"{num.p_clause(t.p)}", f"({t.null})"]
+        for t in account.tests
     ]
-    return [*lines[:0], "Variance components", *columns(header, rows, left=(0, 1, 7))]
+    return columns(["", "", "", ""], rows, left=(0, 1, 2, 3))[1:]
 
 
 def _fixed(fit: "Fit") -> list[str]:
-    if not len(fit.beta_values):
+    account = account_of(fit)
+    if not account.fixed:
         return []
     rows = []
-    ci = fit.confint("wald" if fit.limits is None else "posterior").iloc[len(fit.theta_values) :]
-    for name, b, se, lo, hi in zip(
-        fit.facts.beta_names, fit.beta_values, fit.beta_se, ci["lower"], ci["upper"], strict=True
-    ):
-        z = b / se if se > 0 else math.nan
-        p = 2 * float(ndtr(-abs(z))) if math.isfinite(z) else math.nan
-        rows.append(
-            [name, num.estimate(b, se), num.estimate(se, se), num.interval(lo, hi, se), num.fixed(z, 2), num.p_value(p)]
-        )
-    header = ["", "estimate", "SE", "95% CI" if fit.limits is None else "95% CrI", "z", "p"]
-    return ["Fixed effects", *columns(header, rows, left=(0,))]
+    for e in account.fixed:
+        row = [e.name, num.estimate(e.estimate, e.se), num.estimate(e.se, e.se), num.interval(e.lower, e.upper, e.se)]
+        row += [num.fixed(e.df, 1)] if account.df else []
+        rows.append([*row, num.fixed(e.statistic, 2), num.p_value(e.p)])
+    ci = "95% CI" if fit.limits is None else "95% CrI"
+    header = ["", "estimate", "SE", ci, *(["df", "t"] if account.df else ["z"]), "p"]
+    table = columns(header, rows, left=(0,))
+    if fit.limits is not None:
+        return ["Fixed effects", *table]
+    return [
+        _titled(("Fixed effects", f"95% CI: t, {account.df} df" if account.df else "95% CI: normal"), table),
+        *table,
+    ]
 
 
 def _anova(fit: "Fit") -> list[str]:
@@ -147,22 +191,25 @@ def _anova(fit: "Fit") -> list[str]:
 
 
 def _notes(fit: "Fit") -> list[str]:
+    account = account_of(fit)
     lines = ["SE is the standard error of the variance (SD is its square root, not an SE)."]
     if fit.cache.get("default:used") == "average":
         lines.append('SE are by average information; fit.theta_cov("observed") takes the exact, which is dear here.')
-    crossing = [
-        (row.component, row.parameter, row.lower, row.upper)
-        for k, row in enumerate(fit.varcomp().itertuples())
-        if fit.facts.is_variance[k] and fit.limits is None and row.lower < 0
-    ]
-    for component, parameter, lower, upper in crossing:
+    z = quantile(LEVEL)
+    for line in account.lines:
+        lower, upper = line.estimate - z * line.se, line.estimate + z * line.se
+        if line.kind == "variance" and lower < 0 and fit.limits is None and not fit.is_moments:
+            lines.append(
+                f"The variance {line.component} {line.parameter} is poorly determined: a Wald interval would be "
+                f"[{num.significant(lower, 4)}, {num.significant(upper, 4)}] and is not shown."
+            )
+    lines += [f"{note.rstrip('.')}." for note in account.notes]
+    if account.interval.startswith("Wald, on") and fit.status.ok and fit.model is not None:
         lines.append(
-            f"The variance {component} {parameter} is poorly determined: a Wald interval would be "
-            f"[{num.significant(lower, 4)}, {num.significant(upper, 4)}] and is not shown."
+            "This model is large: profile intervals, tests of its terms and degrees of freedom come when asked for: "
+            'fit.confint("profile"), fit.test_terms(), fit.test_fixed().'
         )
-    if len(fit.beta_values) and fit.limits is None:
-        lines.append("Intervals and p-values of fixed effects use the normal distribution.")
-    lines.append('More: fit.tidy() · fit.plot("trace") · fit.explain()')
+    lines.append('More: fit.tidy() · fit.confint("profile") · fit.plot("profile") · fit.explain()')
     return lines
 
 

@@ -86,7 +86,8 @@ class Smooth:
         """r moved along ∇h until h = t; None where that does not end there."""
         for _ in range(40):
             h, a, _ = self.jet(r)
-            length = float(a @ a)
+            with np.errstate(over="ignore", invalid="ignore"):  # a slope without bound is no direction
+                length = float(a @ a)
             if not (math.isfinite(h) and math.isfinite(length)):
                 return None
             if abs(h - t) <= 1e-12 * (1.0 + abs(t)):

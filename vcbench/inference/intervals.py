@@ -91,7 +91,9 @@ def wald_limits(
     if not estimate > 0:
         return math.nan, math.nan
     if symmetric_on == "log":
-        return estimate * math.exp(-half / estimate), estimate * math.exp(half / estimate)
+        with np.errstate(over="ignore"):  # near 0 there may be no upper limit
+            ratio = float(np.exp(half / estimate))
+        return estimate / ratio, estimate * ratio
     if kind == "sd":
         if symmetric_on == "sd":
             return max(estimate - half, 0.0), estimate + half
@@ -138,15 +140,27 @@ def table_limits(
     if not bound or fit.is_moments:
         return limits[:, 0], limits[:, 1], notes
     limits[bound] = math.nan
-    reason = _no_profile(fit) if interval == "auto" else 'take interval="profile"'
+    said = _boundary_limits(fit, [names[i] for i in bound], scale, level) if interval == "auto" else {}
     for i in bound:
-        notes[names[i]] = (
-            f"on the boundary, where there is no Wald interval; {reason or 'limits by profile likelihood'}"
-        )
-    if not reason:
-        table = confint(fit, "profile", level, [names[i] for i in bound], "var" if scale == "var" else "sd")
-        limits[bound] = table[["lower", "upper"]].to_numpy()
+        lo, hi, why = said.get(names[i], (math.nan, math.nan, 'take interval="profile"'))
+        limits[i] = lo, hi
+        notes[names[i]] = f"on the boundary, where no Wald interval exists: {why}"
     return limits[:, 0], limits[:, 1], notes
+
+
+def _boundary_limits(fit: Any, names: list[str], scale: str, level: float) -> dict[str, tuple[float, float, str]]:
+    """(lower, upper, what they are) by name, kept with the fit and in its JSON."""
+    known = fit.cache.setdefault("boundary limits", {})
+    new = [name for name in names if f"{name} @ {level}" not in known]
+    if new:
+        reason = _no_profile(fit)
+        found = np.full((len(new), 2), math.nan)
+        if not reason:
+            table = confint(fit, "profile", level, new, "var" if scale == "var" else "sd")
+            found, reason = table[["lower", "upper"]].to_numpy(), "limits by profile likelihood"
+        for name, (lo, hi) in zip(new, found.tolist(), strict=True):
+            known[f"{name} @ {level}"] = lo, hi, reason
+    return {name: known[f"{name} @ {level}"] for name in names}
 
 
 def _no_profile(fit: Any) -> str:

@@ -354,7 +354,12 @@ def ending_of(ending: int, distance: float, n_iter: int, solver: Solver) -> tupl
         case 2:
             return (
                 Status.MAX_ITER,
-                f"stopped at {n_iter} iterations, {distance:.2g} standard errors from a stationary point",
+                f"stopped at {n_iter} iterations, "
+                + (
+                    f"{distance:.2g} standard errors from a stationary point"
+                    if np.isfinite(distance)
+                    else "too early to say how far from a stationary point"
+                ),
             )
         case 3:
             return Status.SINGULAR_V, "V(θ) is not positive definite"
