@@ -97,8 +97,8 @@ def test_rows__schema_and_counts(whole: study.Run) -> None:
     rows = whole.rows
     assert list(rows.columns) == [
         "study", "spec_hash", "condition", "factor_data", "factor_n_groups", "replicate", "method", "criterion",
-        "parameter", "truth", "estimate", "se", "lower", "upper", "interval", "level", "loglik", "status", "code",
-        "message", "n_iter", "n_eval", "seconds", "cpu_seconds", "seed_key"]  # fmt: skip
+        "parameter", "truth", "estimate", "se", "lower", "upper", "interval", "level", "p_value", "loglik", "status",
+        "code", "message", "n_iter", "n_eval", "seconds", "cpu_seconds", "seed_key"]  # fmt: skip
     fits = rows.drop_duplicates(["condition", "replicate", "method"]).groupby(["condition", "method"]).size()
     for condition, replicates in (("000", 24), ("001", 24), ("002", 24), ("003", 1), ("004", 1)):
         assert fits[condition].to_dict() == {"ai": replicates, "em": replicates, "moments": replicates,

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from vcbench.errors import MethodError, SpecError
-from vcbench.study import spec as spec_module
+from vcbench.study import entries
 from vcbench.study.locate import locate
 from vcbench.study.spec import read_spec
 
@@ -35,8 +35,8 @@ def _registry(monkeypatch: pytest.MonkeyPatch) -> None:
         if criterion not in METHODS[name].criteria:
             raise MethodError(f"`{name}` does not exist under {criterion}")
 
-    monkeypatch.setattr(spec_module, "registered_methods", lambda: METHODS)
-    monkeypatch.setattr(spec_module, "check_method", check)
+    monkeypatch.setattr(entries, "registered_methods", lambda: METHODS)
+    monkeypatch.setattr(entries, "check_method", check)
 
 
 def _problems(text: str) -> list[tuple[int, int, str]]:

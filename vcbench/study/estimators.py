@@ -92,6 +92,18 @@ def mean(x: Array, missing: str = "no estimate") -> Estimated:
     return _build(_sum(x) / n, _sd(x) / np.sqrt(n), n, [(n == 0, missing)])
 
 
+def mean_width(x: Array, missing: str) -> Estimated:
+    """The mean of widths, which may be infinite: then there is none."""
+    n = _count(x)
+    unbounded = np.isinf(x).any(axis=1)
+    return _build(
+        _sum(x) / n,
+        _sd(x) / np.sqrt(n),
+        n,
+        [(n == 0, missing), (unbounded, "an interval is unbounded, see the median")],
+    )
+
+
 def empirical_se(d: Array, normal: bool) -> Estimated:
     """e = sd(θ̂). MCSE: jackknife, or e/√(2(n−1)) under normality."""
     n, e = _count(d), _sd(d)
@@ -202,6 +214,8 @@ def quantile(x: Array, q: float, missing: str) -> Estimated:
         if len(have) > 1:
             edges = np.arange(len(have) + 1) / len(have)
             w = np.diff(betainc((len(have) + 1) * q, (len(have) + 1) * (1 - q), edges))
+            if np.isinf(have).any():  # infinite values that no resample's quantile is likely to be
+                w, have = w[w > 1e-12], have[w > 1e-12]
             mcse[m] = math.sqrt(max(float(w @ (have - w @ have) ** 2), 0.0))
     return _build(value, mcse, n, [(n == 0, missing)])
 

@@ -2,7 +2,7 @@
 
 import warnings
 from collections import Counter
-from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from statistics import NormalDist
 from typing import Any
 
@@ -12,50 +12,80 @@ from vcbench.errors import MethodError, ModelError
 from vcbench.fit import FitMany, fit_many
 from vcbench.model.model import Model
 from vcbench.status import Status
+from vcbench.study.component_tests import test_component
+from vcbench.study.entries import MethodEntry
+from vcbench.study.limits import limits_of
 from vcbench.study.rows import BlockFit
-from vcbench.study.spec import MethodEntry
 
 BAYES_LEVEL = 0.95  # the posterior's limits are 95 % equal-tailed, whatever the study's level
 TRACE_POINTS = 400
 LOST = (Status.FAILED, Status.TIMEOUT, Status.SKIPPED, Status.SINGULAR_V)
 
 
+@dataclass(frozen=True, slots=True)
+class Streams:
+    """The seeds of one method on a block, one a replicate and one for the design that they share.
+
+    `kept` is what one method of a task worked out and the next, asking for the same draws, need not.
+    """
+
+    each: tuple[np.random.SeedSequence, ...]
+    design: np.random.SeedSequence
+    kept: dict[Any, Any] = field(default_factory=dict)
+
+    def at(self, j: int) -> "Streams":
+        """Those of one replicate."""
+        return replace(self, each=(self.each[j],))
+
+
 def fit_block(
-    model: Model,
-    Y: np.ndarray,
-    method: MethodEntry,
-    level: float,
-    seeds: Sequence[np.random.SeedSequence] | None = None,
+    model: Model, Y: np.ndarray, method: MethodEntry, level: float, streams: Streams | None = None
 ) -> tuple[BlockFit, np.ndarray | None, Counter[str]]:
     """The fits of Y (n, R), the path of a single response's fit (else None), and the warnings raised, by text.
 
-    A method that does not apply to the model (MethodError, ModelError) ends SKIPPED; any other exception ends FAILED,
-    for the responses that raise it alone: a block that breaks is fitted again one response at a time.
+    Without `streams` nothing is drawn, and no more is done than fitting. A method that does not apply to the model
+    (MethodError, ModelError) ends SKIPPED; any other exception ends FAILED, for the responses that raise it alone: a
+    block that breaks is fitted again one response at a time.
     """
     names = (*model.theta_names, *(model.X_names or ()))
     options: dict[str, Any] = dict(method.options)
     if method.kind == "solver":
         options["trace"] = Y.shape[1] == 1
-    if seeds is not None:
-        options["seed"] = list(seeds)
+    if streams is not None and method.long:
+        options["seed"] = list(streams.each)
     criterion = None if method.criterion == "none" else method.criterion
     warned: Counter[str] = Counter()
     try:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             many = fit_many(model, Y, method.name, criterion, **options)
+            fit = _block(many, names, method, level)
+            if streams is not None:
+                fit = _answered(fit, many, method, level, streams)
         warned.update(f"{w.category.__name__}: {w.message}" for w in caught)
     except (MethodError, ModelError) as error:
         return BlockFit.empty(names, Y.shape[1], Status.SKIPPED, str(error)), None, warned
     except Exception as error:
         if Y.shape[1] == 1:
             return BlockFit.empty(names, 1, Status.FAILED, f"{type(error).__name__}: {error}"), None, warned
-        alone = [fit_block(model, Y[:, [j]], method, level, [seeds[j]] if seeds else None) for j in range(Y.shape[1])]
+        alone = [fit_block(model, Y[:, [j]], method, level, streams and streams.at(j)) for j in range(Y.shape[1])]
         for _, _, more in alone:
             warned.update(more)
         return BlockFit.joined([fit for fit, _, _ in alone]), None, warned
     path = many[0].trace_rows if method.kind == "solver" and Y.shape[1] == 1 else None
-    return _block(many, names, method, level), path, warned
+    return fit, path, warned
+
+
+def _answered(fit: BlockFit, many: FitMany, method: MethodEntry, level: float, streams: Streams) -> BlockFit:
+    """The block with the intervals and p-values that its method entry asks for."""
+    if method.interval is not None:
+        found = limits_of(method.interval, many, level, method.options, streams.each, streams.kept)
+        fit = found.on(fit, method.interval, BAYES_LEVEL if method.interval.kind == "posterior" else level)
+    elif method.test is not None:
+        fit = replace(fit, lower=np.full_like(fit.lower, np.nan), upper=np.full_like(fit.upper, np.nan), interval=None)
+    if method.test is not None:
+        fit = test_component(method.test, many, fit, method.options, streams.each, streams.design)
+    return fit
 
 
 def _block(many: FitMany, names: tuple[str, ...], method: MethodEntry, level: float) -> BlockFit:
@@ -77,7 +107,7 @@ def _block(many: FitMany, names: tuple[str, ...], method: MethodEntry, level: fl
     loglik = np.where(lost, np.nan, many.loglik)
     extra = [fit.extra for fit in many.fits] if many.fits else []
     return BlockFit(
-        names, estimate, se, lower, upper, loglik,
+        names, estimate, se, lower, upper, np.full_like(estimate, np.nan), loglik,
         np.asarray(many.n_iter, float), np.asarray(many.n_eval, float),
         np.asarray(many.seconds, float), np.asarray(many.cpu_seconds, float),
         list(many.status), list(many.message), "eti" if own else "wald", BAYES_LEVEL if own else level, extra,

@@ -14,10 +14,11 @@ from vcbench.study.groups import COSTS, NUMBERS, Group, build_group
 
 MEASURES = (
     "bias", "relative_bias", "empirical_se", "mse", "rmse", "relative_mse", "relative_rmse", "model_se",
-    "model_se_error", "coverage", "be_coverage", "rejection", "relative_precision", "interval_width", "variance_ratio",
-    "paired_difference", "max_abs_difference", "share_equal", "loglik_deficit", "convergence_rate", "boundary_rate",
-    "failure_rate", "n_iter", "n_iter_mean", "n_iter_p90", "n_eval", "n_eval_mean", "n_eval_p90", "seconds",
-    "seconds_mean", "seconds_p90", "cpu_seconds", "cpu_seconds_mean", "cpu_seconds_p90", "n_valid",
+    "model_se_error", "coverage", "be_coverage", "rejection", "relative_precision", "interval_width",
+    "interval_width_median", "no_interval_rate", "variance_ratio", "paired_difference", "max_abs_difference",
+    "share_equal", "loglik_deficit", "convergence_rate", "boundary_rate", "failure_rate", "n_iter", "n_iter_mean",
+    "n_iter_p90", "n_eval", "n_eval_mean", "n_eval_p90", "seconds", "seconds_mean", "seconds_p90", "cpu_seconds",
+    "cpu_seconds_mean", "cpu_seconds_p90", "n_valid",
 )  # fmt: skip
 OUTPUT = ("method", "measure", "value", "mcse", "n", "lower", "upper", "reason")
 EQUAL = 1e-6
@@ -40,15 +41,19 @@ def measures(
     """Performance measures of each method with their Monte Carlo standard errors.
 
     `rows` is a study's rows or any frame (pandas, polars, pyarrow, a mapping of columns) with `method`, `estimate`
-    and `truth` (null where unknown), and, where known, `se`, `lower`, `upper`, `condition`, `parameter`, `replicate`,
-    `status`, `criterion`, `loglik`, `n_iter`, `n_eval`, `seconds`, `cpu_seconds`. Limits that are absent are θ̂ ±
-    z·SE at `level`. Without `replicate`, methods with equally many rows are paired in the order they stand in.
+    and `truth` (null where unknown), and, where known, `se`, `lower`, `upper`, `interval`, `p_value`, `condition`,
+    `parameter`, `replicate`, `status`, `criterion`, `loglik`, `n_iter`, `n_eval`, `seconds`, `cpu_seconds`. Limits that
+    are absent are θ̂ ± z·SE at `level`, unless rows have an `interval`, which is null where there is none; those of
+    another kind than "wald" are used at the level they are stored at only. Limits may be infinite. Without
+    `replicate`, methods with equally many rows are paired in the order they stand in.
 
     With n replicates, errors d_i = θ̂_i − θ, squared SEs s_i², e² = Σ(d_i − d̄)²/(n−1) and s̄² = mean(s_i²):
 
         bias d̄ · relative_bias mean(d_i/θ) · empirical_se e · mse mean(d²) · rmse √mse
         relative_mse mean((d/θ)²) · relative_rmse its root · model_se s̄ · model_se_error 100(s̄/e − 1) %
-        variance_ratio s̄²/e² · coverage of θ · be_coverage of θ + d̄ · rejection of `null` · interval_width
+        variance_ratio s̄²/e² · coverage of θ · be_coverage of θ + d̄
+        rejection: p-value < 1 − level where the method has one, else `null` outside the limits
+        interval_width: mean, and its median · no_interval_rate: fits without limits, of a method that has some
         relative_precision 100(e_ref²/e² − 1) % · paired_difference mean(θ̂ − θ̂_ref) · max_abs_difference
         share_equal |θ̂ − θ̂_ref| ≤ 1e-6 (|θ̂| + s + |θ̂_ref| + s_ref)
 
@@ -94,12 +99,14 @@ def measures(
             here = dict(zip(keys, key, strict=True))
             group = build_group(part, methods, level, failures)
             at = float(null.get(str(here.get("parameter")), 0.0)) if isinstance(null, Mapping) else float(null)
-            table = _measure_table(group, at, reference or methods[0], mcse == "normal")
+            table = _measure_table(group, level, at, reference or methods[0], mcse == "normal")
             pieces.append(_long(here, group.methods, {name: table[name]() for name in wanted}))
     return pd.concat(pieces, ignore_index=True)
 
 
-def _measure_table(g: Group, null: float, reference: str, normal: bool) -> dict[str, Callable[[], Estimated]]:
+def _measure_table(
+    g: Group, level: float, null: float, reference: str, normal: bool
+) -> dict[str, Callable[[], Estimated]]:
     """Every measure by name, each for all methods of the group at once."""
     M = len(g.methods)
     d = g.estimate - g.known
@@ -146,9 +153,11 @@ def _measure_table(g: Group, null: float, reference: str, normal: bool) -> dict[
         "model_se_error": lambda: est.model_se_error(d, g.se, normal),
         "coverage": lambda: against_truth(lambda: covered(g.truth)),
         "be_coverage": lambda: covered(g.known + est.mean(d).value[:, None]),
-        "rejection": lambda: share(g.indicator((null < g.lower) | (null > g.upper)), NO_LIMITS),
+        "rejection": lambda: share(_rejected(g, null, 1 - level), NO_LIMITS),
         "relative_precision": lambda: paired(lambda: est.relative_precision(d, r, normal)),
-        "interval_width": lambda: est.mean(g.upper - g.lower, NO_LIMITS),
+        "interval_width": lambda: est.mean_width(g.upper - g.lower, NO_LIMITS),
+        "interval_width_median": lambda: est.quantile(g.upper - g.lower, 0.5, NO_LIMITS),
+        "no_interval_rate": lambda: share(_without(g), NO_LIMITS),
         "variance_ratio": lambda: est.variance_ratio(d, g.se),
         "paired_difference": lambda: paired(lambda: est.mean(difference, NO_PAIR)),
         "max_abs_difference": lambda: paired(lambda: est.largest(difference, NO_PAIR)),
@@ -176,6 +185,19 @@ def _cost_table(name: str, x: Array | None, M: int) -> dict[str, Callable[[], Es
         f"{name}_mean": lambda: est.mean(x, f"no `{name}`"),
         f"{name}_p90": lambda: est.quantile(x, 0.9, f"no `{name}`"),
     }
+
+
+def _rejected(g: Group, null: float, alpha: float) -> Array:
+    """0/1 by the p-value of a method that has one, else by its limits."""
+    by_limits = g.indicator((null < g.lower) | (null > g.upper))
+    by_test = g.indicator(g.p_value < alpha, g.p_value)
+    return np.where(np.isnan(by_test).all(axis=1, keepdims=True), by_limits, by_test)
+
+
+def _without(g: Group) -> Array:
+    """0/1: no limits, of the methods that ever have some."""
+    has = ~np.isnan(g.lower)
+    return np.where(g.present & has.any(axis=1, keepdims=True), (~has).astype(float), np.nan)
 
 
 def _deficit(g: Group) -> Array:

@@ -3,8 +3,9 @@
 from dataclasses import dataclass
 
 from vcbench.study.conditions import Condition
+from vcbench.study.entries import MethodEntry
 from vcbench.study.generators import FromCard, OneWay, RandomSlope, Snp, VarianceComponents
-from vcbench.study.spec import MethodEntry, Spec
+from vcbench.study.spec import Spec
 
 # Iterations a fit takes as a rule: second-order methods a handful, EMs hundreds to thousands.
 ITERATIONS = {

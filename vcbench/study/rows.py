@@ -10,11 +10,13 @@ import pyarrow as pa
 from vcbench.fitted import CODES
 from vcbench.status import Status
 from vcbench.study.conditions import Condition
+from vcbench.study.entries import MethodEntry
 from vcbench.study.seeds import seed_text
-from vcbench.study.spec import MethodEntry, Spec
+from vcbench.study.spec import Spec
 
 PER_FIT = ("loglik", "n_iter", "n_eval", "seconds", "cpu_seconds")
-PER_PARAMETER = ("estimate", "se", "lower", "upper")
+PER_PARAMETER = ("estimate", "se", "lower", "upper", "p_value")
+LIMITS = ("lower", "upper")  # which may be infinite
 KEYS = ("condition", "replicate", "method", "parameter")
 
 
@@ -22,8 +24,9 @@ KEYS = ("condition", "replicate", "method", "parameter")
 class BlockFit:
     """What one method gave on R responses of one design: (R, P) arrays in the order of `parameters`, and (R,) lists.
 
-    NaN is nothing. `interval` says what kind the limits are, null where there are none. `extra` holds a method's own
-    numbers, one mapping a replicate.
+    NaN is nothing; a limit may be infinite. `interval` says what kind the limits are, null where there are none.
+    `p_value` is that of a test of a component, in the rows of its parameters. `extra` holds a method's own numbers,
+    one mapping a replicate.
     """
 
     parameters: tuple[str, ...]
@@ -31,6 +34,7 @@ class BlockFit:
     se: np.ndarray
     lower: np.ndarray
     upper: np.ndarray
+    p_value: np.ndarray
     loglik: np.ndarray
     n_iter: np.ndarray
     n_eval: np.ndarray
@@ -65,13 +69,18 @@ class BlockFit:
 
 
 def schema_of(spec: Spec) -> pa.Schema:
-    """The rows' schema; a factor is a number where all its levels are, else text."""
+    """The rows' schema; a factor is a number where all its levels are, else text.
+
+    `interval` is null where a row has no limits: "wald" (symmetric on the natural scale), "wald-sd", "wald-log",
+    "profile", "bootstrap-percentile", "bootstrap-basic", "bootstrap-bca" or "eti", a posterior's equal tails. Limits
+    may be infinite. `p_value` is null but in the rows of a component that the method tests.
+    """
     text, number, whole = pa.string(), pa.float64(), pa.int64()
     fields = [("study", text), ("spec_hash", text), ("condition", text)]
     fields += [(f"factor_{name}", kind) for name, kind in factor_types(spec).items()]
     fields += [("replicate", whole), ("method", text), ("criterion", text), ("parameter", text), ("truth", number)]
-    fields += [(name, number) for name in PER_PARAMETER]
-    fields += [("interval", text), ("level", number), ("loglik", number)]
+    fields += [(name, number) for name in ("estimate", "se", *LIMITS)]
+    fields += [("interval", text), ("level", number), ("p_value", number), ("loglik", number)]
     fields += [("status", text), ("code", text), ("message", text), ("n_iter", whole), ("n_eval", whole)]
     fields += [("seconds", number), ("cpu_seconds", number), ("seed_key", text)]
     return pa.schema(fields)
@@ -104,7 +113,7 @@ def build_table(
     replicates = np.arange(first, first + R)
     by_parameter = np.tile(np.arange(P), R)
     by_fit = np.repeat(np.arange(R), P)
-    limits = ~np.isnan(fit.lower)
+    limits = ~np.isnan(fit.lower) & ~np.isnan(fit.upper)
     constant: dict[str, Any] = {
         "study": stem,
         "spec_hash": spec.spec_hash,
@@ -126,6 +135,7 @@ def build_table(
         "cpu_seconds": numbers(fit.cpu_seconds),
     }
     ravelled: dict[str, Any] = {name: numbers(getattr(fit, name).ravel()) for name in PER_PARAMETER}
+    ravelled |= {name: numbers(getattr(fit, name).ravel(), infinite=True) for name in LIMITS}
     ravelled["truth"] = numbers(_truth(truth, fit.parameters, R))
     ravelled["interval"] = pa.array(np.full(R * P, fit.interval or ""), mask=~limits.ravel()).cast(pa.string())
     ravelled["level"] = numbers(np.where(limits.ravel(), fit.level, np.nan))
@@ -148,10 +158,10 @@ def _truth(truth: Mapping[str, float] | Sequence[Mapping[str, float]], parameter
     return np.array([[one.get(name, np.nan) for name in parameters] for one in truth]).ravel()
 
 
-def numbers(x: np.ndarray) -> pa.Array:
-    """Floats; what is not finite becomes null."""
+def numbers(x: np.ndarray, infinite: bool = False) -> pa.Array:
+    """Floats; NaN becomes null, and so does what is `infinite` unless that is allowed."""
     x = np.asarray(x, float)
-    return pa.array(x, mask=~np.isfinite(x))
+    return pa.array(x, mask=np.isnan(x) if infinite else ~np.isfinite(x))
 
 
 def wholes(x: np.ndarray) -> pa.Array:

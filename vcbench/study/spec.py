@@ -8,17 +8,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from vcbench.errors import VcbenchError, did_you_mean
-from vcbench.study.complaints import ALIASES, Problem, explain_errors, raise_problems, shown, unknown_key
+from vcbench.errors import did_you_mean
+from vcbench.study.complaints import ALIASES, Problem, explain_errors, raise_problems, shown
 from vcbench.study.conditions import Condition, expand_entry, number_conditions
+from vcbench.study.entries import Criterion, MethodEntry, Text, check_entries
 from vcbench.study.locate import Path, Place, Span, locate
 from vcbench.study.measures import MEASURES
 from vcbench.study.seeds import digest
-
-Criterion = Literal["ml", "reml"]
-Text = Annotated[str, Field(min_length=1)]
-OWN_OPTIONS = ("seed", "trace")  # a study gives these itself
-METHOD_KEYS = ("name", "label", "criterion", "replicates", "data")
 
 
 class _Table(BaseModel):
@@ -40,16 +36,6 @@ class Check(_Table):
     data: str | list[str] | None = None
 
 
-class MethodTable(_Table):
-    """A `[[methods]]` entry without its options."""
-
-    name: Text
-    label: Text | None = None
-    criterion: Criterion | None = None
-    replicates: Annotated[int, Field(ge=1)] | None = None
-    data: list[Text] | Text | None = None
-
-
 class StudyTable(_Table):
     """The keys of a study; `data` and `methods` are checked entry by entry.
 
@@ -60,7 +46,7 @@ class StudyTable(_Table):
 
     A `[[data]]` entry has `card` and `real = true`; or a `generator` (or a `card`) with its settings, of which every
     one given as a list of values is an axis of the grid. A `[[methods]]` entry has a `name` and that method's
-    options.
+    options, and may ask for an `interval` or a `test`.
     """
 
     title: Text
@@ -78,28 +64,6 @@ class StudyTable(_Table):
     reference: str | None = None
     alarm: Annotated[float, Field(gt=0, lt=1)] = 1e-3
     acceptance: list[Check] = []
-
-
-@dataclass(frozen=True, slots=True)
-class MethodEntry:
-    """A method of the study, as it is run: `criterion` is resolved, None where the method has none."""
-
-    label: str
-    name: str
-    criterion: str | None
-    options: Mapping[str, Any]
-    replicates: int | None
-    data: tuple[str, ...] | None
-    kind: str
-
-    @property
-    def long(self) -> bool:
-        """True for a posterior or another program: seconds a fit, and each fit on its own."""
-        return self.kind not in ("solver", "moments")
-
-    def runs_on(self, condition: Condition) -> bool:
-        """True unless the entry is kept to other data."""
-        return self.data is None or condition.entry in self.data
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +95,7 @@ def read_spec(text: str, filename: str) -> Spec:
         raise_problems([Problem(("syntax",), f"not valid TOML: {what}")], filename, text, {("syntax",): place})
     places = locate(text)
     table, problems = _check_table(raw)
-    methods, more = _check_methods(raw.get("methods"), raw.get("criterion"))
+    methods, more = check_entries(raw.get("methods"), raw.get("criterion"))
     problems += more
     conditions, more = _check_data(raw.get("data"))
     problems += more
@@ -176,85 +140,6 @@ def _check_data(entries: Any) -> tuple[list[Condition], list[Problem]]:
     return conditions, problems + more
 
 
-def _check_methods(entries: Any, default: Any) -> tuple[list[MethodEntry], list[Problem]]:
-    methods: list[MethodEntry] = []
-    problems: list[Problem] = []
-    for i, entry in enumerate(entries if isinstance(entries, list) else []):
-        path: Path = ("methods", i)
-        if isinstance(entry, str):
-            entry, at_name = {"name": entry}, path
-        elif isinstance(entry, dict):
-            at_name = (*path, "name")
-        else:
-            problems.append(Problem(path, f"`methods[{i}]` must be a name or a table, not {shown(entry)}"))
-            continue
-        made, wrong = _check_method(entry, path, at_name, default)
-        problems += wrong
-        if made is not None:
-            twin = [method for method in methods if method.label == made.label]
-            if twin:
-                note = f'give one of them a label, e.g.  label = "{made.label}, second"'
-                problems.append(Problem(at_name, f"two methods are called `{made.label}`", note))
-            methods.append(made)
-    return methods, problems
-
-
-def _check_method(
-    entry: Mapping[str, Any], path: Path, at_name: Path, default: Any
-) -> tuple[MethodEntry | None, list[Problem]]:
-    """One `[[methods]]` entry: its keys, its name in the registry, its criterion and its options."""
-    problems: list[Problem] = []
-    table: MethodTable | None
-    try:
-        table = MethodTable(**{key: value for key, value in entry.items() if key in METHOD_KEYS})
-    except ValidationError as error:
-        table, problems = None, explain_errors(error.errors(), path, METHOD_KEYS)
-    name, known = entry.get("name"), registered_methods()
-    if name not in known:
-        hint = did_you_mean(str(name), known, {k: v for k, v in ALIASES.items() if v in known})
-        if isinstance(name, str) and name:
-            problems.append(Problem(at_name, f"unknown method `{name}`.{hint}", f"one of: {', '.join(sorted(known))}"))
-        return None, problems
-    method = known[str(name)]
-    options = {key: value for key, value in entry.items() if key not in METHOD_KEYS}
-    known_options = [key for key in method.options if key not in OWN_OPTIONS]
-    for key, value in options.items():
-        if key not in known_options:
-            problems.append(unknown_key((*path, key), (*METHOD_KEYS, *known_options), f"method `{name}`"))
-        elif not _fits(value, method.options[key]):
-            wanted = getattr(method.options[key], "__name__", str(method.options[key]))
-            problems.append(Problem((*path, key), f"`{key}` of `{name}` must be {wanted}, not {shown(value)}"))
-    if table is None:
-        return None, problems
-    if table.criterion is not None:
-        try:
-            check_method(table.name, table.criterion)
-        except VcbenchError as error:
-            problems.append(Problem((*path, "criterion"), str(error)))
-    data = (table.data,) if isinstance(table.data, str) else None if table.data is None else tuple(table.data)
-    criterion = table.criterion or _default_criterion(method.criteria, default)
-    label = table.label or table.name
-    return MethodEntry(label, table.name, criterion, options, table.replicates, data, method.kind), problems
-
-
-def _default_criterion(criteria: Sequence[str], default: Any) -> str | None:
-    """The study's criterion where the method has it; else REML where it has that; else the only one it has."""
-    if default in criteria:
-        return str(default)
-    return "reml" if "reml" in criteria else (criteria[0] if criteria else None)
-
-
-def _fits(value: Any, kind: Any) -> bool:
-    """True where a TOML value can be an option of that type; types that are no class are left to the method."""
-    if not isinstance(kind, type):
-        return True
-    if kind is float:
-        return isinstance(value, float | int) and not isinstance(value, bool)
-    if kind is int:
-        return isinstance(value, int) and not isinstance(value, bool)
-    return isinstance(value, kind)
-
-
 def _check_names(
     table: StudyTable | None, raw: Mapping[str, Any], conditions: Sequence[Condition], methods: Sequence[MethodEntry]
 ) -> list[Problem]:
@@ -287,20 +172,8 @@ def _hash(table: StudyTable, conditions: Sequence[Condition], methods: Sequence[
         "level": table.level,
         "conditions": [[condition.entry, condition.identity] for condition in conditions],
         "methods": [
-            [method.label, method.name, method.criterion, dict(method.options), method.data] for method in methods
+            [method.label, method.name, method.criterion, dict(method.options), method.data]
+            + ([method.asks] if method.asks else [])
+            for method in methods
         ],
     })  # fmt: skip
-
-
-def registered_methods() -> Mapping[str, Any]:
-    """The method registry: name → entry with `criteria`, `kind` and `options` (name → type)."""
-    from vcbench.methods import METHODS
-
-    return METHODS
-
-
-def check_method(name: str, criterion: str) -> None:
-    """MethodError unless the method exists under the criterion."""
-    from vcbench import methods
-
-    methods.check_method(name, criterion)

@@ -18,15 +18,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from vcbench.errors import StoreError
 from vcbench.study.conditions import Condition
+from vcbench.study.entries import MethodEntry
 from vcbench.study.rows import KEYS
 from vcbench.study.seeds import method_stream
-from vcbench.study.spec import MethodEntry, Spec
+from vcbench.study.spec import Spec
 
 SHARD = re.compile(
     r"^(?P<condition>\d+)-(?P<key>[0-9a-f]{16})-(?P<method>[0-9a-f]{8})-(?P<first>\d+)-(?P<last>\d+)\.parquet$"
@@ -182,10 +184,12 @@ def read_run(folder: Path | str) -> dict[str, Any]:
 
 
 def read_rows(folder: Path | str) -> pd.DataFrame:
-    """All rows, sorted by (condition, replicate, method, parameter)."""
+    """All rows, sorted by (condition, replicate, method, parameter). Shards of before tests have no `p_value`."""
     frame = _read(Path(folder), ROWS)
     if frame.empty:
         return frame
+    if "p_value" not in frame:
+        frame.insert(frame.columns.get_loc("level") + 1, "p_value", np.nan)  # type: ignore[operator]
     return frame.sort_values(list(KEYS), kind="stable", ignore_index=True)
 
 

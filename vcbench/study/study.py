@@ -182,6 +182,7 @@ class Study:
             ],
             methods=[
                 {"label": m.label, "name": m.name, "criterion": m.criterion, "kind": m.kind, "options": dict(m.options)}
+                | m.asks
                 for m in spec.methods
             ],
             n_planned=total,

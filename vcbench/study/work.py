@@ -19,11 +19,12 @@ from vcbench.kernels import build
 from vcbench.model.model import Model
 from vcbench.status import Status
 from vcbench.study.conditions import Condition
-from vcbench.study.fitting import fit_block, thin
+from vcbench.study.entries import MethodEntry
+from vcbench.study.fitting import Streams, fit_block, thin
 from vcbench.study.rows import BlockFit, build_table, numbers
-from vcbench.study.seeds import DATA, DESIGN, canonical_json, generator, method_stream, seed_sequence
+from vcbench.study.seeds import DATA, DESIGN, canonical_json, generator, seed_sequence
 from vcbench.study.simulate import Simulator
-from vcbench.study.spec import MethodEntry, Spec
+from vcbench.study.spec import Spec
 
 KEPT_DESIGNS = 4
 BLAS_THREADS = (
@@ -80,6 +81,7 @@ def run_task(spec: Spec, stem: str, task: Task) -> Result:
     use_one_thread()
     condition = spec.conditions[task.condition]
     parts, warned = [], Counter[str]()
+    kept: dict[Any, Any] = {}
     try:
         data: _Data | None = _draw(spec, condition, task)
         lost = ""
@@ -92,7 +94,7 @@ def run_task(spec: Spec, stem: str, task: Task) -> Result:
         if data is None:
             fit, truth = BlockFit.empty(_parameters(condition), task.n, Status.SKIPPED, lost), {}
         else:
-            fit, path, more = _fit(spec, condition, method, task, data)
+            fit, path, more = _fit(spec, condition, method, task, data, kept)
             warned.update(more)
             truth = data.truth
             if path is not None and len(path):
@@ -172,24 +174,27 @@ def _build(spec: Spec, condition: Condition) -> Model | Simulator | None:
 
 
 def _fit(
-    spec: Spec, condition: Condition, method: MethodEntry, task: Task, data: _Data
+    spec: Spec, condition: Condition, method: MethodEntry, task: Task, data: _Data, kept: dict[Any, Any]
 ) -> tuple[BlockFit, np.ndarray | None, Counter[str]]:
     """The fits of a block, and the path of replicate 0 where the study keeps it."""
     level = spec.table.level
-    stream = method_stream(method.label)
-    replicates = range(task.first, task.first + task.n)
-    key = condition.key
-    seeds = [seed_sequence(spec.table.seed, key, r, stream) for r in replicates] if method.long else None
+    streams = Streams(
+        tuple(
+            seed_sequence(spec.table.seed, condition.key, r, method.stream)
+            for r in range(task.first, task.first + task.n)
+        ),
+        seed_sequence(spec.table.seed, condition.key, DESIGN, method.stream),
+        kept,
+    )
     if data.Y is None:
-        own = [[s] for s in seeds] if seeds else [None] * task.n
-        each = [fit_block(one, one.y[:, None], method, level, s) for one, s in zip(data.models, own, strict=True)]
+        each = [fit_block(one, one.y[:, None], method, level, streams.at(j)) for j, one in enumerate(data.models)]
         warned = sum((more for _, _, more in each), Counter[str]())
         path = each[0][1]
         fit = BlockFit.joined([one for one, _, _ in each])
     else:
         model = data.models[0]
         _warm(spec, condition, model, data.Y, method)
-        fit, path, warned = fit_block(model, data.Y, method, level, seeds)
+        fit, path, warned = fit_block(model, data.Y, method, level, streams)
         if task.first == 0 and path is None and spec.table.trace and method.kind == "solver":
             _, path, _ = fit_block(model, data.Y[:, :1], method, level)
     return fit, path if task.first == 0 and spec.table.trace else None, warned
