@@ -27,6 +27,8 @@ from vcbench.kernels.choose import build
 
 AT_EDGE = 2e-5  # an estimate whose t is nearer to an edge lies on it
 OFF_EDGE = 1e-5  # where ∇h does not exist on the edge, the profile there is taken so far inside: it is flat
+NEARBY = 4.0  # maxima beside a face are looked for where its ℓ lies no further down than so many times the profile's
+BESIDE = 0.1  # SD, of the residual's at OLS, from which they are looked for
 HALVINGS = 5  # of a step along the curve that found no maximum
 SHORT = 1e-6  # a fit whose ℓ lies further below the maximum next to it is said to have stopped short
 
@@ -137,29 +139,43 @@ class Curve:
         return None
 
 
-class AngleCurve(Curve):
-    """The profile of a correlation. Where a variance falls to 0, ρ may be anything: ℓ_p is never below ℓ there."""
+@dataclass(frozen=True, slots=True)
+class Face:
+    """Where one of two variances is 0: the greatest ℓ there, and r of points beside it, as a function of the angle."""
 
-    def __init__(self, f: Any, top: Peak, surface: Angle, faces: Callable[[], float]) -> None:
+    loglik: float
+    beside: Callable[[float], np.ndarray]
+
+
+class AngleCurve(Curve):
+    """The profile of a correlation. Where a variance is 0, ρ may be anything: ℓ_p is never below ℓ there, and it may
+    have a maximum of its own beside it."""
+
+    def __init__(self, f: Any, top: Peak, surface: Angle, faces: Callable[[], list[Face]]) -> None:
         super().__init__(f, top, surface, -math.pi / 2, math.pi / 2, math.sin)
         self._faces = faces
 
     @cached_property
-    def face(self) -> float:
-        """The greatest ℓ where one of the two variances is 0."""
+    def faces(self) -> list[Face]:
+        """Both faces."""
         return self._faces()
 
     def point(self, t: float, near: Point) -> Point | None:
-        """The profile at t, or the plateau."""
+        """The profile at t: of the maxima followed, beside a face where that is no further down than NEARBY times, and
+        on the faces."""
         found = super().point(t, near)
-        if found is None or found.peak.stopped or found.loglik < self.face_bound:
-            return Point(t, self.face, 0.0, near.peak, True)
+        top = self.start.loglik
+        if found is not None and found.peak.stopped:
+            found = None
+        for face in self.faces:
+            if found is None or top - face.loglik < NEARBY * (top - found.loglik):
+                other = peak(self.f, self.surface, t, face.beside(t))
+                if other is not None and not other.stopped and (found is None or other.loglik > found.loglik):
+                    found = Point(t, other.loglik, other.slope, other)
+        bound = max(face.loglik for face in self.faces)
+        if found is None or found.loglik < bound:
+            return Point(t, bound, 0.0, near.peak if found is None else found.peak, True)
         return found
-
-    @property
-    def face_bound(self) -> float:
-        """ℓ on the faces once it is known."""
-        return self.__dict__.get("face", -math.inf)
 
 
 class RangeCurve(Curve):
@@ -270,8 +286,8 @@ def curve_of(ref: Reference, q: Quantity) -> Curve | str:
         assert len(lay.pa) > cone[1, 0]
         surface = Angle(int(cone[1, 0]), int(cone[1, 1]), (int(cone[0, 0]),))
 
-        def faces() -> float:
-            return max(_face(seen, _sd_curve(ref, e, True)) for e in (a, b))
+        def faces() -> list[Face]:
+            return [_face(seen, cone, _sd_curve(ref, e, True), k) for k, e in enumerate((a, b))]
 
         return AngleCurve(seen, top, surface, faces)
     return _range_curve(ref, q)
@@ -302,8 +318,20 @@ def _sd_curve(ref: Reference, effect: int, is_sd: bool) -> Curve:
     return Curve(f, top, Coordinate(k), 0.0, math.inf, (lambda t: t * root) if is_sd else (lambda t: t * t * scale))
 
 
-def _face(counted: Likelihood, curve: Curve) -> float:
-    """The greatest ℓ where the SD of a curve is 0."""
+def _face(seen: Likelihood, cone: np.ndarray, curve: Curve, which: int) -> Face:
+    """The face where the SD of a curve is 0, the first (0) or second (1) of the cone in the coordinates of `seen`."""
     found = curve.point(0.0, curve.start)
-    counted.n_eval += curve.n_eval
-    return -math.inf if found is None else found.loglik
+    seen.n_eval += curve.n_eval
+    if found is None:
+        return Face(-math.inf, lambda t: np.full(len(seen.roots.scale), np.nan))
+    flat = seen.roots.of_x(curve.f.roots.x(found.peak.r))
+    size = math.sqrt(seen.roots.x(flat)[cone[1 - which, 1 - which]])
+    first, second = (BESIDE, size) if which == 0 else (size, BESIDE)
+
+    def beside(t: float) -> np.ndarray:
+        r = flat.copy()
+        r[cone[0, 0]] = first
+        r[cone[1, 0]], r[cone[1, 1]] = second * math.sin(t), second * math.cos(t)
+        return r
+
+    return Face(found.loglik, beside)

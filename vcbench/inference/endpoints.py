@@ -16,6 +16,8 @@ SLACK = 1e-7  # times 1 + |ℓ|: a profile above the maximum by more shows anoth
 LEVEL = 1e-3  # ζ that rises by less over a step of GROWTH levels off …
 FAR = 1e5  # … if it has gone so many standard errors
 
+ON_BOUNDARY = "the estimate lies on the boundary"
+
 
 @dataclass(slots=True, eq=False)
 class End:
@@ -90,7 +92,7 @@ class Branch:
         """Where |ζ| reaches z."""
         curve, side, start = self.curve, self.side, self.curve.start
         if curve.is_edge(start.t) == side:
-            return End(curve.edge(side), self._edge_value(), "the estimate lies on the boundary")
+            return End(curve.edge(side), self._edge_value(), ON_BOUNDARY)
         wanted, inside, outside = side * z, start.t, math.nan
         step = z * curve.se
         t = start.t + side * (step if math.isfinite(step) else 0.5)

@@ -14,7 +14,7 @@ import numpy as np
 
 from vcbench.errors import MethodError
 from vcbench.inference.curves import Curve, Reference, curve_of, reference
-from vcbench.inference.endpoints import BetterError, Branch, End
+from vcbench.inference.endpoints import ON_BOUNDARY, BetterError, Branch, End
 from vcbench.inference.fixed_profiles import FixedCurve, joint_curve
 from vcbench.inference.quantities import Quantity, quantity_of
 from vcbench.inference.variances import check_scale, rows_of
@@ -88,7 +88,7 @@ def profile_interval(
             ends.append(Branch(curve, side).end(z))
     except BetterError as better:
         ends = [End(math.nan, math.nan, str(better))] * 2
-    for end in ends:
+    for end in sorted(ends, key=lambda end: end.note != ON_BOUNDARY):
         if end.note and end.note not in notes:
             notes.append(end.note)
     said = "; ".join(n for n in notes if n)

@@ -17,6 +17,7 @@ from vcbench.inference.derive import Expression, read_expression
 from vcbench.inference.variances import names_known, rows_of
 
 STEP = 1e-4  # relative step of the differences of a user's function; its error is of the order of STEP⁴
+TINY, HUGE = 1e-50, 1e50  # a limit beyond them stands for 0 and ∞
 GROWTH = 1e-3  # relative change from one far corner to the next beyond which a quantity counts as unbounded
 Jet2 = tuple[float, np.ndarray, np.ndarray]
 
@@ -59,11 +60,12 @@ class Quantity:
         if self.kind == "correlation" and len(self.places) == 3:
             return -1.0, 1.0
         (lo, hi), (lo_far, hi_far) = (self._extremes(points, beta) for points in (corners, far))
-        if not hi - lo > 1e-9 * max(abs(lo), abs(hi)):
+        if math.isfinite(hi - lo) and not hi - lo > 1e-9 * max(abs(lo), abs(hi)):
             return -math.inf, math.inf
+        slack = 1e-9 * (hi - lo) if math.isfinite(hi - lo) else 0.0
         return (
-            lo if math.isclose(lo, lo_far, rel_tol=GROWTH, abs_tol=1e-9 * abs(hi - lo)) else -math.inf,
-            hi if math.isclose(hi, hi_far, rel_tol=GROWTH, abs_tol=1e-9 * abs(hi - lo)) else math.inf,
+            lo if math.isclose(lo, lo_far, rel_tol=GROWTH, abs_tol=slack) else -math.inf,
+            hi if math.isclose(hi, hi_far, rel_tol=GROWTH, abs_tol=slack) else math.inf,
         )
 
     def _extremes(self, points: np.ndarray, beta: np.ndarray) -> tuple[float, float]:
@@ -71,6 +73,7 @@ class Quantity:
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
             g = np.broadcast_to(np.real(self.of.at(x.T)), len(points))
         g = g[~np.isnan(g)]
+        g = np.where(np.abs(g) < TINY, 0.0, np.where(np.abs(g) > HUGE, np.copysign(np.inf, g), g))
         return (float(g.min()), float(g.max())) if len(g) else (-math.inf, math.inf)
 
 

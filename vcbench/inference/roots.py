@@ -227,4 +227,5 @@ class Likelihood:
         x[: len(lay.pa)] *= np.sqrt(size[lay.pa] * size[lay.pb])
         x[-1] *= size[-1]
         w = x * self.roots.scale
-        return w if self.maps is None else self.maps.theta(w)
+        with np.errstate(over="ignore", invalid="ignore"):
+            return w if self.maps is None else self.maps.theta(w)
