@@ -18,7 +18,7 @@ _LAZY = {
     "fit": "vcbench.fit",
     "fit_many": "vcbench.fit:fit_many",
     "compare": "vcbench.fit:compare",
-    "lrt": "vcbench.fit:lrt",
+    "lrt": "vcbench.inference.likelihood_ratio:lrt",
     "METHODS": "vcbench.methods:METHODS",
     "Status": "vcbench.status:Status",
     "VcbenchError": "vcbench.errors:VcbenchError",
@@ -38,8 +38,8 @@ if TYPE_CHECKING:
     from vcbench.cards import load_card as load_card
     from vcbench.fit import compare as compare
     from vcbench.fit import fit_many as fit_many
-    from vcbench.fit import lrt as lrt
     from vcbench.fitted import Fit as Fit
+    from vcbench.inference.likelihood_ratio import lrt as lrt
     from vcbench.methods import METHODS as METHODS
     from vcbench.model import covariance as covariance
     from vcbench.model import residual as residual

@@ -1,4 +1,4 @@
-"""`fit`, `fit_many`, `compare`, `lrt`: any model, any method.
+"""`fit`, `fit_many`, `compare`: any model, any method.
 
 This module is callable: `vc.fit(model)` is `vcbench.fit.fit(model)`, for a package has one attribute of a name and
 the room and its main function share theirs.
@@ -23,7 +23,7 @@ from vcbench.status import Status
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["METHODS", "Comparison", "Fit", "FitMany", "check_method", "compare", "fit", "fit_many", "lrt"]
+__all__ = ["METHODS", "Comparison", "Fit", "FitMany", "check_method", "compare", "fit", "fit_many"]
 
 AGREEMENT = 1e-6
 
@@ -581,58 +581,6 @@ def compare(
     if not fits:
         raise MethodError("; ".join(errors.values()))
     return Comparison(fits, errors, tol)
-
-
-@dataclass(frozen=True, slots=True)
-class LikelihoodRatio:
-    """2(ℓ_1 − ℓ_0), its degrees of freedom and p-value against χ²_df."""
-
-    statistic: float
-    df: int
-    p: float
-
-
-def lrt(fit0: Fit, fit1: Fit) -> LikelihoodRatio:
-    """Likelihood-ratio test of a smaller model in a larger one.
-
-    Raises ModelError for different data or criteria, and under REML for different X: those likelihoods are not
-    comparable. The p-value is that of χ²_df; for a variance at the boundary of the smaller model it is conservative.
-    """
-    from scipy.special import chdtrc
-
-    if fit0.n_parameters > fit1.n_parameters:
-        fit0, fit1 = fit1, fit0
-    if fit0.criterion != fit1.criterion or fit0.criterion == "none":
-        raise ModelError(
-            f"the fits have criteria `{fit0.criterion}` and `{fit1.criterion}`. Fit both by ML, or both by REML."
-        )
-    if fit0.is_moments or fit1.is_moments:
-        raise ModelError(
-            f"a fit by `{fit0.method}` and one by `{fit1.method}`: estimates by moments maximise no likelihood. "
-            "Fit both by ML, or both by REML."
-        )
-    m0, m1 = fit0.model, fit1.model
-    if m0 is None or m1 is None:
-        raise ModelError("the test needs both models' data; a fit read from JSON has none. Fit again.")
-    if len(m0.y) != len(m1.y) or not np.array_equal(m0.y, m1.y):
-        raise ModelError(
-            f"the fits are of different data ({m0.n_obs} and {m1.n_obs} observations). Fit both to the same rows."
-        )
-    if fit0.criterion == "reml" and not _same_space(m0.X, m1.X):
-        raise ModelError(
-            'REML likelihoods of different fixed effects are not comparable. Fit both with criterion="ml".'
-        )
-    df = fit1.n_parameters - fit0.n_parameters
-    if df == 0:
-        raise ModelError(f"both models have {fit0.n_parameters} parameters: neither is nested in the other.")
-    statistic = 2.0 * (fit1.loglik - fit0.loglik)
-    return LikelihoodRatio(statistic, df, float(chdtrc(df, max(statistic, 0.0))))
-
-
-def _same_space(X0: Any, X1: Any) -> bool:
-    if X0.shape != X1.shape:
-        return False
-    return bool(np.allclose(X0, X1, rtol=1e-12, atol=0))
 
 
 class _Room(ModuleType):

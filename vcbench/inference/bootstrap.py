@@ -253,10 +253,7 @@ def bootstrap(fit: Any, n: int = DRAWS, seed: int | None = SEED, **options: Any)
 def refit_options(fit: Any, options: dict[str, Any]) -> dict[str, Any]:
     """Options with which the model is fitted again: the fit's kernel, and what is given. MethodError for a method that
     is not refitted."""
-    from vcbench.methods import METHODS
-
-    method = METHODS.get(fit.method)
-    if method is None or method.kind not in ("solver", "moments"):
+    if fit.limits is not None:  # a posterior, or another program's
         raise MethodError(
             f"a fit by `{fit.method}` is not refitted. Fit by a likelihood or moment method, such as `auto`, first."
         )
