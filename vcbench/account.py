@@ -152,8 +152,8 @@ def _account(fit: "Fit") -> Account:
         cor = float(other[i]) if r.kind == "covariance" else math.nan
         share = float(values[i]) / total if shared else math.nan
         note = "at boundary" if edge[r.at] and not values[i] else "singular" if edge[r.at] else ""
-        numbers = map(float, (values[i], errors[i], lower[i], upper[i]))
-        lines.append(Line(r.component, r.parameter, r.kind, *numbers, sd, cor, share, note))
+        value, se, low, high = (float(x[i]) for x in (values, errors, lower, upper))
+        lines.append(Line(r.component, r.parameter, r.kind, value, se, low, high, sd, cor, share, note))
     shares, whole = _shares(fit, light, shared, rows)
     fixed, df = _fixed(fit, light, notes)
     zeros = [names[i] for i, r in enumerate(rows) if r.kind == "variance" and edge[r.at] and values[i] == 0]

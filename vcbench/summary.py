@@ -109,14 +109,13 @@ def _variances(fit: "Fit") -> list[str]:
     rows = []
     for line in account.lines:
         crosses = line.kind == "variance" and not fit.is_moments and fit.limits is None and line.lower < 0
-        limits = (None, None) if crosses else (line.lower, line.upper)
         rows.append(
             [
                 line.component,
                 line.parameter,
                 num.estimate(line.estimate, line.se),
                 num.estimate(line.se, line.se),
-                num.interval(*limits, line.se),
+                num.ABSENT if crosses else num.interval(line.lower, line.upper, line.se),
                 "" if math.isnan(line.share) else num.fixed(100 * line.share, 1),
                 "" if math.isnan(line.sd) else num.estimate(line.sd),
                 "" if math.isnan(line.cor) else num.fixed(line.cor, 3),

@@ -37,7 +37,7 @@ def derive(
         raise MethodError(f"`{key}` is no option of these intervals; `n`, `type` and `seed` are those of bootstrap.")
     q = quantity_of(fit.facts, said)
     estimate, se = delta(fit, q)
-    rows = {}
+    rows: dict[str, dict[str, Any]] = {}
     for way in wanted:
         if way == "delta":
             z = quantile(level)

@@ -199,6 +199,13 @@ def _wald_table(
     se = fit.beta_se.to_numpy()
     for name, value, error in zip(fit.facts.beta_names, fit.beta_values, se, strict=True):
         found[name] = wald_limits("fixed", value, error, z)
+    for said in parameters or []:
+        if said not in found:  # a function of the parameters, by the delta method
+            from vcbench.inference.functions import delta
+            from vcbench.inference.quantities import quantity_of
+
+            q = quantity_of(fit.facts, said)
+            found[said] = wald_limits(q.kind, *delta(fit, q), z, symmetric_on)
     return _framed(found, parameters, notes, level, "wald", fit)
 
 
