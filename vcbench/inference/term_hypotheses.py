@@ -3,8 +3,8 @@
 **Type I**, sequential: rows of a term in Lᵀ of XᵀX = LDLᵀ (Doolittle): each term adjusted for those before it.
 **Type II**: the same with the term, then those that contain it, moved behind all others: each term adjusted for all
 that do not contain it. **Type III**: X_u having the columns of all terms, an indicator a level, and X_u = XX⁺X_u,
-the rows of (X⁺X_u)ᵀ generate all estimable functions; a term's are made orthogonal, from the highest order down, to
-those of the terms that contain it (Goodnight 1978, SAS; in complete designs: equal unweighted means of cells).
+the rows of (X⁺X_u)ᵀ generate all estimable functions; a term's are made orthogonal to those of the terms that contain
+it (Goodnight 1978, SAS; in complete designs: equal unweighted means of cells).
 
 The rows are scaled as lmerTest scales them, whose degrees of freedom depend on that. A term contains another if it has
 all its variables, more than those, and the same numeric ones (SAS). lmerTest 3.1-3 overlooks this where a factor is
@@ -105,18 +105,13 @@ def _estimable(model: Model, X: np.ndarray, terms: FixedTerms) -> dict[str, np.n
     G = _in_terms_of(Xt, full.matrix(values, len(X))).T  # rows: columns of X_u
     cell = {key: i for i, key in enumerate(zip(full.assign, full.names, strict=True))}
     place = [cell[plain.assign[j], plain.names[j]] for j in kept]
-    size = [len(term) for term in design.coded]
-    for j in sorted(range(len(size)), key=lambda j: -size[j]):
-        own, above = np.flatnonzero(assign == j), np.flatnonzero(np.isin(assign, terms.contained[j]))
-        if len(above):
-            fitted = np.linalg.lstsq(G[:, above], G[:, own], rcond=None)[0]
-            G[:, own] = _rounded(G[:, own] - G[:, above] @ fitted)
     back = _in_terms_of(Xt, X)
     out = {}
     for j, label in enumerate(terms.labels):
-        L = G[place][:, assign == j].T
-        L = L[np.abs(L).sum(axis=1) > ZERO]
-        out[label] = L @ back
+        own, above = G[:, assign == j], G[:, np.isin(assign, terms.contained[j])]
+        own = _rounded(own - above @ np.linalg.lstsq(above, own, rcond=None)[0])
+        L = own[place].T
+        out[label] = L[np.abs(L).sum(axis=1) > ZERO] @ back
     return out
 
 

@@ -115,6 +115,13 @@ CASES = (
         "resistance ~ ET * position + (1 | ET:Wafer)",
         ("ET", "Wafer", "position"),
     ),
+    Case(
+        "three factors",
+        "sasmixed_wafertypes.csv",
+        "delta ~ Temperature * Type * Site + (1 | uWafer)",
+        ("Temperature", "Type", "Site", "uWafer"),
+        drop=(3, 4, 10, 17, 18, 24, 31, 38, 39, 40, 52, 61, 75, 76, 77, 90, 101, 115, 116, 117, 118, 130, 144),
+    ),
     Case("incomplete blocks", "sasmixed_incblk.csv", "y ~ Treatment + x + (1 | Block)", ("Treatment", "Block")),
     Case(
         "average daily gain",
