@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from vcbench.inference.bootstrap import Bootstrap
     from vcbench.inference.fixed_tests import Contrast
     from vcbench.inference.influence import Influence
+    from vcbench.inference.likelihood_ratio import LikelihoodRatio
 
 CODES = {
     Status.CONVERGED: "VC-CONVERGED",
@@ -406,6 +407,30 @@ class Fit:
         from vcbench.inference.fixed_tests import anova
 
         return anova(self, type, df, cov_type)
+
+    # --- tests of random terms ---
+    def test_component(
+        self, component: str, term: str | None = None, method: str = "auto", n_sim: int | None = None, seed: int = 0
+    ) -> "LikelihoodRatio":
+        """The likelihood-ratio test of this fit against its model without a random term, fitted the same way.
+
+        component: its name, or "residual" for the residual structure against independent residuals; term: one term
+        within it, as `Days` of (Days | Subject). method, n_sim, seed: `vc.lrt`. MethodError for unknown names.
+        """
+        from vcbench.inference.random_tests import component_test
+
+        return component_test(self, component, term, method, n_sim, seed)
+
+    def ranova(self, method: str = "auto", n_sim: int | None = None, seed: int = 0) -> "pd.DataFrame":
+        """Each random term tested by leaving it out: n_parameters, loglik and aic of the smaller model, statistic, df,
+        p, null (the distribution in words), method; `attrs["notes"]` by term.
+
+        (x | g) is reduced to (1 | g), (1 | g) is left out, as lmerTest's `ranova` does; the null distributions are
+        those of `vc.lrt(method)`, not χ².
+        """
+        from vcbench.inference.random_tests import ranova
+
+        return ranova(self, method, n_sim, seed)
 
     # --- drawn again ---
     def simulate(self, n: int = 1, seed: Any = None) -> np.ndarray:

@@ -68,8 +68,8 @@ class ProjectedCone:
 
     @property
     def text(self) -> str:
-        """`χ̄² of a cone of matrices, χ²_1 to χ²_4`."""
-        return f"χ̄² between χ²_{self.df[0]} and χ²_{self.df[1]}, by projection on the cone"
+        """`χ̄² from χ²_1 to χ²_4`."""
+        return f"χ̄² from χ²_{self.df[0]} to χ²_{self.df[1]}"
 
     def _exceedances(self, statistic: float) -> np.ndarray:
         from scipy.special import chdtrc
