@@ -76,23 +76,18 @@ class Equations:
         """(∂V/∂θ_i) B, θ natural; B (n, m)."""
         return self._along(self._jacobian()[:, i], B)
 
-    def curvature(self, i: int, j: int, B: np.ndarray) -> np.ndarray:
-        """(∂²V/∂θ_i∂θ_j) B, θ natural; 0 for a V linear in θ."""
+    def curvature(self, W: np.ndarray, B: np.ndarray) -> np.ndarray:
+        """Σ_ij W_ij (∂²V/∂θ_i∂θ_j) B, W (p, p) symmetric, θ natural; 0 for a V linear in θ."""
         if not self.model.is_structured:
             return np.zeros_like(B)
         work, T = self.model.working, self._jacobian()
         w = work.w(self.theta)
         Di = np.linalg.inv(work.theta_jacobian(w)[1])
-        second = np.empty(len(T))
-        for t, row in enumerate(np.eye(len(T))):
-            bend = work.curvature(w, row) - work.theta_curvature(w, T[t])
-            second[t] = Di[:, i] @ bend @ Di[:, j]
-        out = self._along(second, B)
+        inner = Di @ W @ Di.T
+        bends = (work.curvature(w, row) - work.theta_curvature(w, T[t]) for t, row in enumerate(np.eye(len(T))))
+        out = self._along(np.array([(inner * bend).sum() for bend in bends]), B)
         k = self.R.n_phi
-        if k:
-            a, b = T[-1 - k :, i], T[-1 - k :, j]
-            out = out + self.R.bend(a, b, B)
-        return out
+        return out + self.R.bend(T[-1 - k :] @ W @ T[-1 - k :].T, B) if k else out
 
     def _jacobian(self) -> np.ndarray:
         """∂τ/∂θ (n_τ, p)."""
@@ -241,11 +236,10 @@ class Residuals:
             values = values + self.sigma2 * (step[:-1] @ self.table.d)
         return self._sum(values, 0.0) @ B
 
-    def bend(self, a: np.ndarray, b: np.ndarray, B: np.ndarray) -> np.ndarray:
-        """Σ a_s b_t ∂²R/∂s∂t B over (φ, σ²)."""
+    def bend(self, W: np.ndarray, B: np.ndarray) -> np.ndarray:
+        """Σ_st W_st ∂²R/∂s∂t B over (φ, σ²), W symmetric."""
         assert self.table is not None
-        values = self.sigma2 * np.einsum("i,ijt,j->t", a[:-1], self.table.dd, b[:-1])
-        values = values + (a[-1] * b[:-1] + b[-1] * a[:-1]) @ self.table.d
+        values = self.sigma2 * np.einsum("ij,ijt->t", W[:-1, :-1], self.table.dd) + 2.0 * W[-1, :-1] @ self.table.d
         return self._sum(values, 0.0) @ B
 
     def nugget(self, B: np.ndarray) -> np.ndarray:

@@ -51,8 +51,7 @@ class KenwardRoger:
         for i in np.flatnonzero(W.any(axis=1)):
             solved = equations.solve(sum(W[i, j] * moved[j] for j in range(p)))
             inner += moved[i].T @ solved - P[i] @ Phi @ np.tensordot(W[i], P, axes=1)
-        if equations.model.is_structured:
-            inner -= 0.25 * _bent(equations, W)
+        inner -= 0.25 * T.T @ equations.curvature(W, T)
         return cls(Phi, Phi + 2.0 * Phi @ _symmetric(inner) @ Phi, P, W)
 
     def rows(self, L: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -96,17 +95,6 @@ def matched(q: int, A1: float, A2: float) -> tuple[float, float]:
     rho = ratio**2 * (0.0 if abs(above) < 1e-10 else above) / (q * far)
     m = 4.0 + (q + 2.0) / (q * rho - 1.0)
     return m * rest / (m - 2.0), m
-
-
-def _bent(equations: Equations, W: np.ndarray) -> np.ndarray:
-    """Σ_ij W_ij R_ij."""
-    T = equations.VinvX
-    out = np.zeros((T.shape[1], T.shape[1]))
-    for i in range(len(W)):
-        for j in range(i + 1):
-            if W[i, j]:
-                out += (1.0 if i == j else 2.0) * W[i, j] * (T.T @ equations.curvature(i, j, T))
-    return out
 
 
 def _symmetric(A: np.ndarray) -> np.ndarray:
