@@ -23,7 +23,7 @@ LONGEST = 1.0  # of a step: r is of order one
 FLOOR = 1e-10  # of the largest eigenvalue of NᵀHN: a direction below it is flat
 BENT = 1e-7  # of the same: a negative eigenvalue beyond it is one
 ROUNDING = 1e-11  # share of 1 + |ℓ| that is rounding
-NEAR_EDGE = 1e-3  # a guarded coordinate below it that would cross 0 is stopped there
+NEAR_WALL = 1e-3  # a step that would cross a wall from nearer than it is not made: the search stops there
 Surface = tuple[float, np.ndarray, np.ndarray | None]
 
 
@@ -32,7 +32,6 @@ class Coordinate:
     """h(r) = r_k: an SD whose effect comes first in L, or σ."""
 
     k: int
-    guard: tuple[int, ...] = ()
 
     def jet(self, r: np.ndarray) -> Surface:
         """(h, ∇h, ∇²h)."""
@@ -46,14 +45,18 @@ class Coordinate:
         r[self.k] = t
         return r
 
+    def walls(self, r: np.ndarray, step: np.ndarray) -> list[tuple[float, float]]:
+        """No walls."""
+        return []
+
 
 @dataclass(frozen=True, slots=True)
 class Angle:
-    """h(r) = arcsin ρ of the first two effects of a cone, ρ = L_21/√(L_21² + L_22²); L_11 > 0 is guarded."""
+    """h(r) = arcsin ρ of the first two effects of a cone, ρ = L_21/√(L_21² + L_22²), as long as L_11 > 0."""
 
     i: int  # L_21
     j: int  # L_22
-    guard: tuple[int, ...]
+    first: int  # L_11
 
     def jet(self, r: np.ndarray) -> Surface:
         """(h, ∇h, ∇²h)."""
@@ -68,11 +71,19 @@ class Angle:
     def onto(self, r: np.ndarray, t: float) -> np.ndarray | None:
         """r with (L_21, L_22) turned to the angle t, its length kept."""
         u, v = float(r[self.i]), float(r[self.j])
-        if math.cos(math.atan2(u, v) - t) <= 0.1:  # a step through L_21 = L_22 = 0, where there is no correlation
+        if math.cos(math.atan2(u, v) - t) <= 0.1:
             return None
         r, n = r.copy(), math.hypot(u, v)
         r[self.i], r[self.j] = n * math.sin(t), n * math.cos(t)
         return r
+
+    def walls(self, r: np.ndarray, step: np.ndarray) -> list[tuple[float, float]]:
+        """(distance, its change over the step) of the two SDs from 0, where there is no correlation."""
+        n = math.hypot(r[self.i], r[self.j])
+        return [
+            (float(r[self.first]), float(step[self.first])),
+            (n, float(r[self.i] * step[self.i] + r[self.j] * step[self.j]) / n),
+        ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +91,6 @@ class Smooth:
     """Any h(r) by its value, gradient and Hessian."""
 
     jet: Callable[[np.ndarray], Surface]
-    guard: tuple[int, ...] = ()
 
     def onto(self, r: np.ndarray, t: float) -> np.ndarray | None:
         """r moved along ∇h until h = t; None where that does not end there."""
@@ -98,12 +108,16 @@ class Smooth:
             r = r + step * min(1.0, LONGEST / math.sqrt(float(step @ step)))
         return r if abs(h - t) <= 1e-9 * (1.0 + abs(t)) else None
 
+    def walls(self, r: np.ndarray, step: np.ndarray) -> list[tuple[float, float]]:
+        """No walls."""
+        return []
+
 
 @dataclass(slots=True, eq=False)
 class Peak:
     """The maximum of ℓ on a surface: r, ℓ, slope λ = dℓ_p/dt, and what is needed to go on from it.
 
-    stopped: a guarded coordinate is at 0, and r is no maximum but where the search ended.
+    stopped: r is no maximum but where the search met a wall.
     """
 
     r: np.ndarray
@@ -135,7 +149,6 @@ def peak(f: Any, surface: Any, t: float, r: np.ndarray) -> Peak | None:
     if at is None:
         return None
     tol = TOL if f.exact else TOL_INEXACT
-    guard = () if surface is None else surface.guard
     escapes = 0
     for _ in range(MOST_STEPS):
         a, N, H, slope = _frame(at, surface)
@@ -160,11 +173,11 @@ def peak(f: Any, surface: Any, t: float, r: np.ndarray) -> Peak | None:
             return Peak(found, at.loglik + 0.5 * gain, slope, H, a, N, size, vectors, t)
         length = math.sqrt(float(step @ step))
         share = min(1.0, LONGEST / length)
-        for k in guard:
-            if at.r[k] + share * step[k] <= 0.0:
-                if at.r[k] < NEAR_EDGE:
+        for room, change in () if surface is None else surface.walls(at.r, step):
+            if room + share * change <= 0.0:
+                if room < NEAR_WALL:
                     return Peak(at.r, at.loglik, 0.0, H, a, N, size, vectors, t, True)
-                share = min(share, -0.9 * at.r[k] / step[k])
+                share = min(share, -0.9 * room / change)
         new = _ascend(f, surface, t, at, step, share, gain, tol)
         if new is None:
             return None

@@ -27,10 +27,16 @@ from vcbench.kernels.choose import build
 
 AT_EDGE = 2e-5  # an estimate whose t is nearer to an edge lies on it
 OFF_EDGE = 1e-5  # where ∇h does not exist on the edge, the profile there is taken so far inside: it is flat
+FLAT = 1e-8  # share of ∇²g's largest entry below which ∇g is 0
 NEARBY = 4.0  # maxima beside a face are looked for where its ℓ lies no further down than so many times the profile's
 BESIDE = 0.1  # SD, of the residual's at OLS, from which they are looked for
+POOR = 3.0  # an SD of fewer standard errors is poorly determined
+OTHER = 1e-6  # ℓ by which another maximum is higher
 HALVINGS = 5  # of a step along the curve that found no maximum
 SHORT = 1e-6  # a fit whose ℓ lies further below the maximum next to it is said to have stopped short
+
+
+UNDEFINED = "a variance is 0 at the maximum, where a correlation may be anything"
 
 
 @dataclass(slots=True, eq=False)
@@ -104,6 +110,11 @@ class Curve:
         self.se = _spread(top, a)
 
     @property
+    def rate(self) -> float:
+        """dt/dζ at t̂; NaN where it is not the standard error."""
+        return self.se
+
+    @property
     def n_eval(self) -> int:
         """Evaluations of the likelihood so far."""
         return self.f.n_eval
@@ -121,8 +132,25 @@ class Curve:
         return self.lo if side < 0 else self.hi
 
     def point(self, t: float, near: Point) -> Point | None:
-        """The profile at t from a point of it; None where no maximum is found."""
-        return self._reach(t, near, HALVINGS)
+        """The profile at t from a point of it; None where no maximum is found. The edge is tried once: ℓ may be −∞."""
+        return self._reach(t, near, 0 if self.is_edge(t) else HALVINGS)
+
+    def elsewhere(self, point: Point) -> Point:
+        """The highest of the maxima at the same t found from other sizes of the variances that are poorly determined
+        there: those at 0 come off it, the others start near it."""
+        if not self.f.exact:
+            return point
+        best, top = point, point.peak
+        spread = ((top.N @ top.vectors) ** 2 / top.values).sum(axis=1)  # variances of r along the surface
+        for j in self.f.roots.diagonal[:-1]:
+            size = abs(top.r[j])
+            if spread[j] > 0.0 and size * size < POOR * POOR * spread[j]:
+                r = top.r.copy()
+                r[j] = BESIDE if size > 3 * BESIDE else 5 * BESIDE
+                found = self._from(point.t, r)
+                if found is not None and found.loglik > best.loglik + OTHER:
+                    best = found
+        return best
 
     def _reach(self, t: float, near: Point, halvings: int) -> Point | None:
         found = self._at(t, near)
@@ -132,11 +160,12 @@ class Curve:
         return found
 
     def _at(self, t: float, near: Point) -> Point | None:
-        for r in (near.peak.towards(t), near.peak.r):
-            found = peak(self.f, self.surface, t, r)
-            if found is not None:
-                return Point(t, found.loglik, found.slope, found)
-        return None
+        found = self._from(t, near.peak.towards(t))
+        return self._from(t, near.peak.r) if found is None else found
+
+    def _from(self, t: float, r: np.ndarray) -> Point | None:
+        found = peak(self.f, self.surface, t, r)
+        return None if found is None or found.stopped else Point(t, found.loglik, found.slope, found)
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,13 +194,11 @@ class AngleCurve(Curve):
         on the faces."""
         found = super().point(t, near)
         top = self.start.loglik
-        if found is not None and found.peak.stopped:
-            found = None
         for face in self.faces:
             if found is None or top - face.loglik < NEARBY * (top - found.loglik):
-                other = peak(self.f, self.surface, t, face.beside(t))
-                if other is not None and not other.stopped and (found is None or other.loglik > found.loglik):
-                    found = Point(t, other.loglik, other.slope, other)
+                other = self._from(t, face.beside(t))
+                if other is not None and (found is None or other.loglik > found.loglik):
+                    found = other
         bound = max(face.loglik for face in self.faces)
         if found is None or found.loglik < bound:
             return Point(t, bound, 0.0, near.peak if found is None else found.peak, True)
@@ -185,11 +212,18 @@ class RangeCurve(Curve):
         self.scale = Scale(g_lo, g_hi)
         self.raw = jet
         super().__init__(f, top, Smooth(self._jet), *self.scale.limits, self.scale.natural)
-        self.off: tuple[np.ndarray, float] | None = None
+        self.off: dict[int, tuple[np.ndarray, float]] = {}
+        _, a, C = jet(top.r)
         side = self.is_edge(self.start.t)
         if side:
             self.start.t = self.edge(side)
-            self._leave(top, -side)
+        if side or not np.abs(a).max() > FLAT * np.abs(C).max():
+            self._leave(top, C)
+
+    @property
+    def rate(self) -> float:
+        """dt/dζ at t̂; NaN where t is no root and ∇g = 0, for then t − t̂ grows with ζ²."""
+        return math.nan if self.off and math.isinf(self.scale.limits[0]) else self.se
 
     def edge(self, side: int) -> float:
         """t a little inside the edge, where ∇h exists."""
@@ -201,25 +235,23 @@ class RangeCurve(Curve):
         t, first, second = self.scale.jet(g)
         return t, first * a, first * C + second * np.outer(a, a)
 
-    def _leave(self, top: Peak, sign: int) -> None:
-        """From an estimate on the edge, where ∇g = 0: along the greatest curvature of g, g = ĝ ± ½κs²."""
-        _, _, C = self.raw(top.r)
-        values, vectors = np.linalg.eigh(sign * C)
-        if not values[-1] > 0:
-            return
-        u = vectors[:, -1]
-        self.off = u, float(values[-1])
-        bend = float(u @ top.H @ u)
-        width = self.scale.width if math.isfinite(self.scale.width) else 1.0
-        self.se = math.sqrt(0.5 * values[-1] / (width * bend)) if bend > 0 else math.inf
+    def _leave(self, top: Peak, C: np.ndarray) -> None:
+        """From an estimate where ∇g = 0, on an edge or at a saddle: along the curvature of g, g = ĝ ± ½κs²."""
+        values, vectors = np.linalg.eigh(C)
+        for sign, j in ((1, -1), (-1, 0)):
+            if sign * values[j] > 0:
+                u, kappa = vectors[:, j], abs(float(values[j]))
+                bend = float(u @ top.H @ u)
+                width = self.scale.width if math.isfinite(self.scale.width) else 1.0
+                self.off[sign] = u, kappa
+                self.se = math.sqrt(0.5 * kappa / (width * bend)) if bend > 0 else math.inf
 
     def _at(self, t: float, near: Point) -> Point | None:
-        if near is self.start and self.off is not None:
-            u, kappa = self.off
-            r = near.peak.r + u * math.sqrt(2.0 * abs(self.natural(t) - self.natural(near.t)) / kappa)
-            found = peak(self.f, self.surface, t, r)
-            return None if found is None else Point(t, found.loglik, found.slope, found)
-        return super()._at(t, near)
+        if near is not self.start or not self.off:
+            return super()._at(t, near)
+        g, here = self.natural(t), self.natural(near.t)
+        u, kappa = self.off.get(1 if g > here else -1, (np.zeros(len(near.peak.r)), 1.0))
+        return self._from(t, near.peak.r + u * math.sqrt(2.0 * abs(g - here) / kappa))
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,11 +312,11 @@ def curve_of(ref: Reference, q: Quantity) -> Curve | str:
         a, b = alone[1], alone[2]
         lay = f.view.layout
         if 0.0 in (f.roots.x(ref.top.r)[f.roots.diagonal[e]] for e in (a, b)):
-            return "a variance is 0 at the maximum, where a correlation is not defined"
+            return UNDEFINED
         seen, top = ref.seen((a, b))
         cone = next(c for c in seen.roots.cones if c[0, 0] == seen.roots.diagonal[a])
         assert len(lay.pa) > cone[1, 0]
-        surface = Angle(int(cone[1, 0]), int(cone[1, 1]), (int(cone[0, 0]),))
+        surface = Angle(int(cone[1, 0]), int(cone[1, 1]), int(cone[0, 0]))
 
         def faces() -> list[Face]:
             return [_face(seen, cone, _sd_curve(ref, e, True), k) for k, e in enumerate((a, b))]

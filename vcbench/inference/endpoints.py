@@ -7,10 +7,14 @@ a bracket holds the root. An edge of the range that lies within the interval is 
 import math
 from dataclasses import dataclass, field
 
-from vcbench.inference.curves import Curve, Point
+from vcbench.inference.curves import OTHER, Curve, Point
 
+UNKNOWN = 0.5  # first step in t where its standard error is not known
 CLOSE = 1e-5  # |ζ − z| from which the interpolated t needs no more points
 MOST_POINTS = 60
+MOST_FAILURES = 6
+NARROW = 1e-12  # a bracket in t that is smaller holds a jump
+RECHECKS = (8, 14, 20, 30)  # points after which a bracket that still holds is doubted
 GROWTH = 3.0  # a guess goes no further out than so many times the way so far
 SLACK = 1e-7  # times 1 + |ℓ|: a profile above the maximum by more shows another maximum
 LEVEL = 1e-3  # ζ that rises by less over a step of GROWTH levels off …
@@ -75,12 +79,12 @@ class Branch:
     @property
     def slope_unit(self) -> float:
         """A step of t that matters, so that slopes compare to ζ."""
-        return self.curve.se if math.isfinite(self.curve.se) else 0.1
+        return self.curve.se if math.isfinite(self.curve.se) else 0.2 * UNKNOWN
 
     def rate(self, zeta: float, point: Point) -> float:
         """dt/dζ at a point; NaN where the profile is flat."""
         if point is self.curve.start:
-            return self.curve.se
+            return self.curve.rate
         return -zeta / point.slope if point.slope != 0.0 else math.nan
 
     def at(self, zeta: float) -> float:
@@ -93,14 +97,19 @@ class Branch:
         curve, side, start = self.curve, self.side, self.curve.start
         if curve.is_edge(start.t) == side:
             return End(curve.edge(side), self._edge_value(), ON_BOUNDARY)
-        wanted, inside, outside = side * z, start.t, math.nan
+        inside, outside = start.t, math.nan
         step = z * curve.se
-        t = start.t + side * (step if math.isfinite(step) else 0.5)
+        t = start.t + side * (step if math.isfinite(step) else UNKNOWN)
         failed = 0
-        for _ in range(MOST_POINTS):
+        for count in range(MOST_POINTS):
             if not math.isnan(outside):
-                width = outside - inside
-                if not 0.0 < (t - inside) / width < 1.0:
+                if count in RECHECKS:
+                    inside, outside = self._again(inside, outside, z)
+                    t = self._guess(side * z, inside, outside)
+                width = outside - inside  # NaN where there is no outer end any more
+                if abs(width) <= NARROW * (1.0 + abs(inside)):
+                    break
+                if not math.isnan(width) and not 0.0 < (t - inside) / width < 1.0:
                     t = inside + 0.5 * width
             at_edge = curve.is_edge(t) == side
             if at_edge:
@@ -108,10 +117,18 @@ class Branch:
             zeta = self.add(t)
             if zeta is None:
                 failed += 1
-                if failed > 6:
+                if failed > MOST_FAILURES:
                     break
                 t = 0.5 * (t + inside)
                 continue
+            if abs(abs(zeta) - z) <= CLOSE or (at_edge and abs(zeta) < z):
+                higher = self._highest(t)
+                if higher is not None:  # the other points belong to a lower maximum
+                    zeta, inside, outside = higher, start.t, math.nan
+            if abs(abs(zeta) - z) <= CLOSE:
+                guess = self.at(side * z)
+                t = guess if math.isfinite(guess) else t
+                return End(t, curve.natural(t), "the profile is not monotone" if self.falls else "")
             if abs(zeta) < z:
                 if at_edge:
                     return End(t, self._edge_value(), self._edge_note(zeta))
@@ -120,15 +137,36 @@ class Branch:
                 inside = t
             else:
                 outside = t
-            guess = self._guess(wanted, inside, outside)
-            if abs(abs(zeta) - z) <= CLOSE:
-                t = guess if math.isfinite(guess) else t
-                return End(t, curve.natural(t), "the profile is not monotone" if self.falls else "")
-            t = guess
-        return End(
-            math.nan, math.nan,
-            f"no maximum was found beyond {curve.natural(inside):.6g}, where ζ is {self._at_inside(inside):.3g}",
-        )  # fmt: skip
+            t = self._guess(side * z, inside, outside)
+        here = f"{curve.natural(inside):.6g}, where ζ is {self._at_inside(inside):.3g}"
+        what = "no maximum was found" if math.isnan(outside) or failed else "the profile jumps"
+        return End(math.nan, math.nan, f"{what} beyond {here}")
+
+    def _highest(self, t: float) -> float | None:
+        """ζ at a point found by the highest maximum there, where that is another one; the other points are dropped."""
+        here = self._found(t)
+        best = self.curve.elsewhere(here)
+        if best is here:
+            return None
+        zeta = self.zeta(best)
+        self.points = [(0.0, self.curve.start), (zeta, best)]
+        return zeta
+
+    def _found(self, t: float) -> Point:
+        """The point found at t."""
+        return min((p for _, p in self.points), key=lambda p: abs(p.t - t))
+
+    def _again(self, inside: float, outside: float, z: float) -> tuple[float, float]:
+        """The bracket after its outer end was looked at again from the inner one: where ℓ has two maxima that take
+        turns, ζ jumps, and a bracket shrinks to nothing about a jump that the higher of them does not have."""
+        old = self._found(outside)
+        found = self.curve.point(outside, self._found(inside))
+        if found is None or found.loglik <= old.loglik + OTHER:
+            return inside, outside
+        zeta = self.zeta(found)
+        inner = [(k, p) for k, p in self.points if self.side * (found.t - p.t) > 0 and abs(k) < abs(zeta)]
+        self.points = [*inner, (zeta, found)]
+        return (inside, outside) if abs(zeta) >= z else (outside, math.nan)
 
     def _guess(self, wanted: float, inside: float, outside: float) -> float:
         """The next t: by interpolation, else by halving the bracket or going further out."""

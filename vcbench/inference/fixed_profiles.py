@@ -63,13 +63,16 @@ class FixedCurve(Curve):
         return float(self.a @ own.beta), 1.0 / float(b @ np.linalg.solve(own.QtVinvQ, b))
 
     def _at(self, t: float, near: Point) -> Point | None:
+        return self._from(t, near.peak.r)
+
+    def _from(self, t: float, r: np.ndarray) -> Point | None:
         c = self.natural(t)
         roots = self.ref.f.roots
         if self.kernel is None:
             f: Likelihood = Given(self.ref.kernel, roots, self.beta_c * c)
         else:
             f = Likelihood(self.kernel.bind(self.ref.kernel.model.y - c * self.column), "ml", roots)
-        found = peak(f, None, t, near.peak.r)
+        found = peak(f, None, t, r)
         self.used += f.n_eval + 1
         if found is None:
             return None

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from vcbench.errors import MethodError
-from vcbench.inference.curves import Curve, Reference, curve_of, reference
+from vcbench.inference.curves import UNDEFINED, Curve, Reference, curve_of, reference
 from vcbench.inference.endpoints import ON_BOUNDARY, BetterError, Branch, End
 from vcbench.inference.fixed_profiles import FixedCurve, joint_curve
 from vcbench.inference.quantities import Quantity, quantity_of
@@ -80,7 +80,8 @@ def profile_interval(
     ref = reference(fit, criterion)
     curve = _curve(ref, q)
     if isinstance(curve, str):
-        return ProfileInterval(q.name, math.nan, math.nan, math.nan, level, criterion, 0, curve)
+        lower, upper = (-1.0, 1.0) if curve == UNDEFINED else (math.nan, math.nan)
+        return ProfileInterval(q.name, math.nan, lower, upper, level, criterion, 0, curve)
     estimate = _estimate(ref, q, curve)
     ends, notes = [], [note, _short(ref, fit)]
     try:
@@ -192,9 +193,11 @@ def _curve(ref: Reference, q: Quantity) -> Curve | str:
 
 
 def _estimate(ref: Reference, q: Quantity, curve: Curve) -> float:
-    """g at the maximum."""
+    """g at the maximum, within its range."""
     value = q.value(ref.theta, ref.beta)
-    return value if math.isfinite(value) else curve.natural(curve.start.t)
+    if not math.isfinite(value):
+        value = curve.natural(curve.start.t)
+    return min(max(value, curve.natural(curve.lo)), curve.natural(curve.hi))
 
 
 def _short(ref: Reference, fit: Any) -> str:
