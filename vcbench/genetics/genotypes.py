@@ -16,7 +16,7 @@ from vcbench.genetics.ids import sample_positions, variant_positions
 from vcbench.genetics.progress import Progress, track
 from vcbench.genetics.sources import ArraySource, Source, is_zarr, numbered_samples, numbered_variants, open_zarr
 from vcbench.genetics.standardise import Missing, SnpFacts, Standardisation, check_missing
-from vcbench.genetics.standardise_core import count_calls, look_up
+from vcbench.genetics.standardise_core import count_calls, look_up, measure_dosages, scale_dosages
 
 BLOCK = 2048  # SNPs read at a time
 KEPT, UNCALLED, MONOMORPHIC, GAPPY, RARE = range(5)
@@ -32,7 +32,8 @@ class Block(NamedTuple):
 
 
 class Calls(NamedTuple):
-    """A block before it is standardised: G (n, width of `variants`) int8, negative where missing."""
+    """A block before it is standardised: G (n, width of `variants`), int8 calls, negative where missing, or float64
+    dosages, NaN where missing."""
 
     variants: slice
     G: np.ndarray
@@ -97,7 +98,8 @@ class Genotypes:
     ) -> "Genotypes":
         """Genotypes of a PLINK prefix or .bed, an (n, p) array or frame, a Zarr array or its path, or of Genotypes.
 
-        An array holds 0, 1, 2, and NaN or a negative number (−9, −127) where missing; a frame's index gives the IIDs.
+        An array holds 0, 1, 2 (or dosages between) and NaN or a negative number (−9, −127) where missing; a frame's
+        index gives the IIDs.
         samples, variants: positions, a mask, a slice, ids, a frame of FID and IID, or a file of ids (`--keep`,
         `--extract`). chromosomes: a name, a list of names, or "autosomes" (1–22). maf, missing: a SNP is used when its
         minor allele has a frequency ≥ maf and its share of missing calls is ≤ missing, among the selected samples.
@@ -161,17 +163,27 @@ class Genotypes:
 
         reuse: two arrays take turns, so that W holds until the block after is asked for, and no longer.
         """
+        for calls, W in self.columns_with_calls(size, standardise, missing, reuse=reuse):
+            yield Block(calls.variants, W, calls.facts)
+
+    def columns_with_calls(
+        self, size: int | None = None, standardise: Any = "unit", missing: Missing = "mean", *, reuse: bool = False
+    ) -> Iterator[tuple[Calls, np.ndarray]]:
+        """As `blocks`, with the calls that each W (n, m) was made of."""
         scaling, missing, size = Standardisation.of(standardise), check_missing(missing), size or BLOCK
         room: list[np.ndarray | None] = [None, None]
 
-        def prepare(calls: Calls, turn: int) -> Block:
+        def prepare(calls: Calls, turn: int) -> tuple[Calls, np.ndarray]:
             W = room[turn % 2]
             if W is None:
                 W = np.empty((self.n, min(size, self.n_variants)), np.float32, order="F")
                 room[turn % 2] = W if reuse else None
             W = W[:, : len(calls.at)]
-            look_up(calls.G, calls.at, scaling.table(calls.facts, missing), W)
-            return Block(calls.variants, W, calls.facts)
+            if calls.G.dtype == np.int8:
+                look_up(calls.G, calls.at, scaling.table(calls.facts, missing), W)
+            else:
+                scale_dosages(calls.G, calls.at, *scaling.line(calls.facts, missing), W)
+            return calls, W
 
         yield from self._stream(size, prepare)
 
@@ -180,13 +192,14 @@ class Genotypes:
         if size < 1:
             raise MethodError(f"blocks of {size} SNPs: the size must be at least 1.")
         p, absent = self.n_variants, np.zeros(self.n, np.int64)
-        counts, code = np.empty((p, 4), np.int64), np.empty(p, np.int8)
+        passed: list[SnpFacts] = []
+        code = np.empty(p, np.int8)
 
         def work(turn: int) -> T:
             part = slice(turn * size, min((turn + 1) * size, p))
             G = self.source.read(self.rows, part if self.columns is None else self.columns[part])
-            count_calls(G, counts[part], absent)
-            facts = SnpFacts(counts[part], np.arange(part.start, part.stop))
+            facts = _facts(G, part, absent)
+            passed.append(facts)
             code[part] = self._code(facts)
             at = np.flatnonzero(code[part] == KEPT)
             return prepare(Calls(part, G, facts.take(at), at), turn)
@@ -201,7 +214,7 @@ class Genotypes:
                 if turn + 1 < turns:
                     coming = ahead.submit(work, turn + 1)
                 yield block
-        self.cache.setdefault("scan", Scan(SnpFacts(counts, np.arange(p)), code, absent, self.maf, self.missing))
+        self.cache.setdefault("scan", Scan(SnpFacts.join(passed), code, absent, self.maf, self.missing))
 
     def _code(self, facts: SnpFacts) -> np.ndarray:
         """Why each SNP is left out, 0 where it is used."""
@@ -216,7 +229,8 @@ class Genotypes:
         never = np.ones(len(rows), bool)
         for start in range(read, self.n_variants, BLOCK):
             part = slice(start, min(start + BLOCK, self.n_variants))
-            never &= (self.source.read(rows, part if self.columns is None else self.columns[part]) < 0).all(axis=1)
+            G = self.source.read(rows, part if self.columns is None else self.columns[part])
+            never &= ~(G >= 0).any(axis=1)
             if not never.any():
                 return
         FID, IID = self.samples.loc[suspects[never][0], ["FID", "IID"]]
@@ -241,6 +255,18 @@ class Genotypes:
                     f"no SNP is on chromosome {', '.join(sorted(names))}; there are {', '.join(sorted(set(here)))}."
                 )
             yield np.flatnonzero(here.isin(names))
+
+
+def _facts(G: np.ndarray, part: slice, absent: np.ndarray) -> SnpFacts:
+    """The facts of a block; absent (n,) += the missing calls of each sample."""
+    columns, m = np.arange(part.start, part.stop), G.shape[1]
+    if G.dtype == np.int8:
+        counts = np.empty((m, 4), np.int64)
+        count_calls(G, counts, absent)
+        return SnpFacts.of_counts(counts, columns)
+    called, mean, variance = np.empty(m, np.int64), np.empty(m), np.empty(m)
+    measure_dosages(G, called, mean, variance, absent)
+    return SnpFacts(G.shape[0], columns, called, mean, variance)
 
 
 def _open(source: Any) -> tuple[Source, pd.DataFrame, pd.DataFrame]:

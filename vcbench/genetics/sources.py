@@ -25,7 +25,8 @@ class Source(Protocol):
     def p(self) -> int: ...
 
     def read(self, rows: np.ndarray | None, columns: slice | np.ndarray) -> np.ndarray:
-        """Calls (samples, SNPs) of some rows (None: all) and columns: int8, Fortran order, negative where missing."""
+        """(samples, SNPs) of some rows (None: all) and columns, Fortran order: calls, int8, negative where missing, or
+        dosages, float64, NaN where missing."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -62,19 +63,21 @@ class ArraySource:
 
 
 def as_calls(part: np.ndarray, name: str = "genotypes") -> np.ndarray:
-    """0, 1, 2 and missing (NaN or negative) as int8 in Fortran order. DataError naming a value that is neither."""
+    """Calls as int8, dosages as float64, in Fortran order. DataError naming a value above 2."""
     if part.dtype == np.int8:
         calls = np.asfortranarray(part)
         i, j = out_of_range(calls)
     else:
-        negative = ~(part >= 0)  # NaN too
-        calls = np.asfortranarray(np.where(negative, MISSING, np.where(part <= 2, part, 3)).astype(np.int8))
-        wrong = ~negative & (calls != part)
-        i, j = np.argwhere(wrong)[0] if wrong.any() else (-1, -1)
+        with np.errstate(invalid="ignore"):
+            high = np.argwhere(part > 2)
+        i, j = high[0] if len(high) else (-1, -1)
+        calls = np.asfortranarray(np.where(part >= 0, part, np.nan), dtype=float)
+        whole = np.where(np.isnan(calls), MISSING, calls).astype(np.int8, order="F")
+        calls = whole if ((whole == calls) | (whole < 0)).all() else calls
     if i >= 0:
         raise DataError(
-            f"`{name}` has {part[i, j]} for a call (sample {i}, SNP {j} of its block); 0, 1 or 2 copies of an allele "
-            "were expected, NaN or −9 where missing. Round imputed dosages to calls."
+            f"`{name}` has {part[i, j]} in a block (sample {i}, SNP {j} of it); 0, 1 or 2 copies of an allele, or a "
+            "dosage between, were expected, and NaN or a negative number where missing."
         )
     return calls
 

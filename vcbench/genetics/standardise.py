@@ -1,6 +1,7 @@
-"""Genotype calls to standardised columns: W with K = W Wᵀ / Σ_j s_j, for every usual scaling of a relationship matrix.
+"""Genotypes to standardised columns: W with K = W Wᵀ / Σ_j s_j, for every usual scaling of a relationship matrix.
 
-g counts an allele of frequency f (of the called genotypes), mean 2f. A missing call is 0 in W, which is its mean.
+g counts an allele (or is its dosage, between 0 and 2) of frequency f and mean 2f among the called genotypes. A missing
+call is 0 in W, which is its mean.
 
     name                     W_ij                                s_j                 also known as
     unit                     (g − 2f) / SD of the column         1                   seed's W; GEMMA -gk 2
@@ -14,6 +15,7 @@ The SD has divisor n, so that each column of W has mean 0 and variance 1 over th
 mean (`missing="mean"`), or over the called ones (`missing="pairs"`). vanraden1 is α = 0, vanraden2 is α = −1.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -29,23 +31,29 @@ ALIASES = {
 }  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class SnpFacts:
-    """What the calls of some SNPs come to. counts (m, 4): samples with 0, 1, 2 copies of a1, and missing."""
+    """What the genotypes of m SNPs come to, over the called ones of n samples."""
 
-    counts: np.ndarray
+    n: int
     columns: np.ndarray  # (m,) their positions in `Genotypes.variants`
+    called: np.ndarray  # (m,) samples with a call
+    mean: np.ndarray  # (m,) of the counts of a1, NaN where nothing is called
+    variance: np.ndarray  # (m,) divisor `called`; exactly 0 for a monomorphic SNP
 
-    @property
-    def called(self) -> np.ndarray:
-        """Called genotypes (m,)."""
-        return self.counts[:, :3].sum(axis=1)
+    @classmethod
+    def of_counts(cls, counts: np.ndarray, columns: np.ndarray) -> "SnpFacts":
+        """From samples with 0, 1, 2 copies and missing, (m, 4): in whole numbers up to the last division."""
+        called = counts[:, :3].sum(axis=1)
+        first, second = counts[:, 1] + 2 * counts[:, 2], counts[:, 1] + 4 * counts[:, 2]
+        some = np.maximum(called, 1)
+        mean = np.where(called > 0, first / some, np.nan)
+        return cls(int(counts[0].sum()), columns, called, mean, (second * called - first * first) / some**2)
 
     @property
     def frequency(self) -> np.ndarray:
-        """Frequency f of a1 among the called (m,), NaN where nothing is called."""
-        copies, called = self.counts[:, 1] + 2 * self.counts[:, 2], self.called
-        return np.where(called > 0, copies / np.maximum(2 * called, 1), np.nan)
+        """Frequency f of a1 (m,)."""
+        return self.mean / 2
 
     @property
     def maf(self) -> np.ndarray:
@@ -54,19 +62,18 @@ class SnpFacts:
 
     @property
     def missing(self) -> np.ndarray:
-        """Share of calls that are missing (m,)."""
-        return self.counts[:, 3] / np.maximum(self.counts.sum(axis=1), 1)
-
-    @property
-    def variance(self) -> np.ndarray:
-        """Variance of the called genotypes, divisor their number (m,): 0 for a monomorphic SNP."""
-        called = np.maximum(self.called, 1)
-        first, second = self.counts[:, 1] + 2 * self.counts[:, 2], self.counts[:, 1] + 4 * self.counts[:, 2]
-        return (second * called - first * first) / called**2  # whole numbers up to the division: 0 is exact
+        """Share of samples without a call (m,)."""
+        return 1 - self.called / self.n
 
     def take(self, keep: np.ndarray) -> "SnpFacts":
         """The facts of some of the SNPs."""
-        return SnpFacts(self.counts[keep], self.columns[keep])
+        return SnpFacts(self.n, self.columns[keep], self.called[keep], self.mean[keep], self.variance[keep])
+
+    @classmethod
+    def join(cls, parts: Sequence["SnpFacts"]) -> "SnpFacts":
+        """The facts of several blocks, one after the other."""
+        joined = (np.concatenate([getattr(part, name) for part in parts]) for name in cls.__slots__[1:])
+        return cls(parts[0].n, *joined)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,22 +113,24 @@ class Standardisation:
             raise MethodError(f'standardise=("alpha", a) needs a number, such as -0.25; a is `{a}`.')
         return cls("alpha", a, f"alpha:{a:g}")
 
+    def line(self, facts: SnpFacts, missing: Missing = "mean") -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """(centre, factor, gap), each (m,): W = factor (g − centre), and gap where g is missing."""
+        m = len(facts.mean)
+        if self.kind == "none":
+            return np.zeros(m), np.ones(m), np.full(m, np.nan) if missing == "pairs" else facts.mean
+        return facts.mean, self._factor(facts, missing), np.zeros(m)
+
     def table(self, facts: SnpFacts, missing: Missing = "mean") -> np.ndarray:
         """(m, 4) float32: the value of W where 0, 1, 2 copies are called, and where the call is missing."""
-        mean = 2 * facts.frequency
-        if self.kind == "none":
-            gap = np.full_like(mean, np.nan) if missing == "pairs" else mean
-            return np.column_stack([np.broadcast_to([0.0, 1.0, 2.0], (len(mean), 3)), gap]).astype(np.float32)
-        calls = np.arange(3.0) - mean[:, None]
-        values = calls * self._factor(facts, missing)[:, None]
-        return np.column_stack([values, np.zeros(len(mean))]).astype(np.float32)
+        centre, factor, gap = self.line(facts, missing)
+        return np.column_stack([(np.arange(3.0) - centre[:, None]) * factor[:, None], gap]).astype(np.float32)
 
     def scale(self, facts: SnpFacts) -> np.ndarray:
         """s (m,): what each SNP adds to the divisor of K = W Wᵀ / Σ s."""
         if self.kind == "alpha" and self.alpha != -1:
             f = facts.frequency
             return (2 * f * (1 - f)) ** (1 + self.alpha)
-        return np.ones(len(facts.counts))
+        return np.ones(len(facts.mean))
 
     def _factor(self, facts: SnpFacts, missing: Missing) -> np.ndarray:
         if self.kind == "unit":
@@ -130,7 +139,7 @@ class Standardisation:
         if self.kind == "alpha" and self.alpha != 0:
             f = facts.frequency
             return (2 * f * (1 - f)) ** (self.alpha / 2)
-        return np.ones(len(facts.counts))
+        return np.ones(len(facts.mean))
 
 
 def check_missing(missing: str) -> Missing:

@@ -1,7 +1,8 @@
 """The compiled loops over genotype calls: counts, and calls to standardised values by a table of four per SNP.
 
-Calls are int8, SNPs in contiguous columns: 0, 1, 2 copies of the counted allele, negative where missing. None holds
-Python's lock, so that blocks are prepared while others are multiplied.
+Calls are int8, SNPs in contiguous columns: 0, 1, 2 copies of the counted allele, negative where missing; dosages are
+float64 between 0 and 2, NaN where missing. None holds Python's lock, so that blocks are prepared while others are
+multiplied.
 """
 
 import numpy as np
@@ -23,6 +24,40 @@ def count_calls(G, counts, absent):
         if missing:
             for i in range(n):
                 absent[i] += G[i, j] < 0
+
+
+@njit(cache=True, nogil=True)
+def measure_dosages(G, called, mean, variance, absent):
+    """Of dosages: the called (m,), their mean and variance by two passes; absent (n,) += missing of each sample."""
+    n, m = G.shape
+    for j in range(m):
+        total, number = 0.0, 0
+        for i in range(n):
+            if G[i, j] >= 0:
+                total += G[i, j]
+                number += 1
+            else:
+                absent[i] += 1
+        centre = total / number if number else np.nan
+        squares, rest = 0.0, 0.0
+        for i in range(n):
+            if G[i, j] >= 0:
+                squares += (G[i, j] - centre) ** 2
+                rest += G[i, j] - centre
+        called[j], mean[j] = number, centre
+        variance[j] = max(squares - rest * rest / number, 0.0) / number if number else 0.0
+
+
+@njit(cache=True, nogil=True)
+def scale_dosages(G, columns, centre, factor, gap, W):
+    """W[:, k] = factor[k] (dosage of SNP columns[k] − centre[k]), gap[k] where it is missing."""
+    n = G.shape[0]
+    for k in range(columns.shape[0]):
+        j = columns[k]
+        c, f, missing = centre[k], factor[k], gap[k]
+        for i in range(n):
+            g = G[i, j]
+            W[i, k] = (g - c) * f if g >= 0 else missing
 
 
 @njit(cache=True, nogil=True)
@@ -59,7 +94,7 @@ def add_missing_pairs(G, columns, weight, total, both):
         j, w = columns[k], weight[k]
         found = 0
         for i in range(n):
-            if G[i, j] < 0:
+            if not G[i, j] >= 0:
                 rows[found] = i
                 found += 1
         for a in range(found):
