@@ -7,8 +7,9 @@ M = I − X(XᵀX)⁻¹Xᵀ, ξ_s those of ZᵀZ, and independent w_s, u_s ~ N(0
     RLRT = sup_{λ≥0} { (n−d) log[S/D(λ)] − Σ_s log(1 + λμ_s) }
     LRT  = sup_{λ≥0} {   n   log[S/D(λ)] − Σ_s log(1 + λξ_s) } + n log[1 + Σ_{s≤q} u_s²/S]
 
-whatever β and σ² are: the distribution belongs to the design. P(λ̂ = 0) is the probability that the slope at 0 is not
-positive, a quadratic form: P(Σ_s w_s² (μ_s − m̄) ≤ 0), m̄ = Σμ_s/(n−d) (REML) or Σξ_s/n (ML).
+whatever β and σ² are: the distribution belongs to the design. The slope at λ = 0 is not positive where a quadratic form
+is not: P(Σ_s w_s² (μ_s − m̄) ≤ 0), m̄ = Σμ_s/(n−d) (REML) or Σξ_s/n (ML). That is P(λ̂ = 0) but for profiles with a
+second, higher maximum, which balanced layouts never have.
 
 C. M. Crainiceanu & D. Ruppert, "Likelihood ratio tests in linear mixed models with one variance component", J. R.
 Statist. Soc. B 66 (2004) 165-185, theorem 1 and its REML counterpart. Where all μ_s > 0 are equal (balanced layouts)
@@ -62,8 +63,8 @@ class Spectrum:
 class ExactNull:
     """The null distribution of one design; `p_value(statistic)` serves any number of responses.
 
-    multiplier: n−d (REML) or n (ML). draws: simulated statistics, sorted, or empty where F answers. mass_at_zero:
-    P(statistic = 0), exact. mcse: Monte Carlo standard error of a p-value.
+    multiplier: n−d (REML) or n (ML). draws: simulated statistics, sorted, or empty where F answers. mcse: Monte Carlo
+    standard error of a p-value.
     """
 
     criterion: str
@@ -124,7 +125,8 @@ class ExactNull:
 
     @property
     def mass_at_zero(self) -> float:
-        """P(λ̂ = 0), by the slope of the profile at 0; with columns of X dropped the statistic itself is above 0."""
+        """P(the profile falls from λ = 0), exact: P(statistic = 0) where it has one maximum and no column of X is
+        dropped, else slightly more."""
         centre = self.penalty.total / self.multiplier
         return 1.0 - positive_probability(
             np.append(self.mu.value - centre, -centre), np.append(self.mu.times, self.df_outside)

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, slots=True, eq=False)
 class Reduction:
     """A model without one random term: the component, the term within it (its own name where all of it goes), a label
-    such as `Days in (1 + Days | Subject)`."""
+    such as `Days in (Days | Subject)`."""
 
     component: str
     term: str
@@ -178,8 +178,8 @@ def _reduced(c: Component, terms: list[str]) -> Iterator[tuple[str, str, Compone
     for block in c.partition:
         own = list(dict.fromkeys(terms[a] for a in block))
         free = [t for t in own if t != "(Intercept)"]
-        left = (["1"] if "(Intercept)" in own else ["0"]) + free
-        said = f"{' + '.join(left) if left != ['1'] else '1'} | {c.name}"
+        left = free if "(Intercept)" in own and free else ["1" if "(Intercept)" in own else "0", *free]
+        said = f"{' + '.join(left)} | {c.name}"
         others = [a for b in c.partition for a in b if b != block]
         if len(own) == 1:
             Z = np.asarray(c.Z)[:, list(block)]
