@@ -373,6 +373,18 @@ class Fit:
 
         return confint(self, kind, level, parameters, scale, **options)
 
+    def profile(
+        self, parameters: "str | Sequence[str] | None" = None, scale: str = "sd", criterion: str | None = None
+    ) -> "pd.DataFrame":
+        """Profile likelihoods as one long frame: parameter, value, zeta = ±√(2(ℓ̂ − ℓ_p)), loglik = ℓ_p(value).
+
+        parameters: names, or expressions such as "h2 = animal / total"; None for all. ζ runs from about −4 to 4, or to
+        the edge of a parameter's range. Fixed effects are profiled under ML, θ under `criterion` (default: the fit's).
+        """
+        from vcbench.inference.profile import profile_frame
+
+        return profile_frame(self, parameters, scale, criterion)
+
     # --- tests of fixed effects ---
     def test_fixed(self, df: str = "satterthwaite", level: float = 0.95, cov_type: str | None = None) -> "pd.DataFrame":
         """t tests of the fixed effects, one row each: estimate, se, df, t, p, lower, upper; `attrs["notes"]`.

@@ -8,13 +8,14 @@ criterion; fixed effects under ML, for ℓ_REML has none.
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from vcbench.errors import MethodError
 from vcbench.inference.curves import UNDEFINED, Curve, Reference, curve_of, reference
-from vcbench.inference.endpoints import ON_BOUNDARY, BetterError, Branch, End
+from vcbench.inference.endpoints import LEVEL, ON_BOUNDARY, BetterError, Branch, End
 from vcbench.inference.fixed_profiles import FixedCurve, joint_curve
 from vcbench.inference.quantities import Quantity, quantity_of
 from vcbench.inference.variances import check_scale, rows_of
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 WIDEST = 4.0  # |ζ| to which a curve is drawn
 SPACING = 0.5  # of ζ between two points of a curve
 MOST_POINTS = 40  # on one side of a curve
-SLOWEST = 4.0  # a step of a curve is at most so many times the first
+MOST_STILL = 5  # points in a row between which ζ hardly rises: the profile levels off
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +115,7 @@ def profile_curve(
         for side in (-1, 1):
             branch = Branch(curve, side)
             said = _walk(branch, widest)
+            _fill(branch)
             notes += [said] if said else []
             points += branch.points[1:]
     except BetterError as better:
@@ -213,7 +215,7 @@ def _walk(branch: Branch, widest: float) -> str:
     if curve.is_edge(t) == side:
         return ""
     first = SPACING * curve.se if math.isfinite(curve.se) else 0.1
-    step = first
+    step, still = first, 0
     for _ in range(MOST_POINTS):
         t += side * step
         at_edge = curve.is_edge(t) == side
@@ -223,7 +225,24 @@ def _walk(branch: Branch, widest: float) -> str:
             return f"no maximum was found beyond {curve.natural(t - side * step):.6g}"
         if at_edge or abs(zeta) >= widest:
             return ""
-        rise = max(abs(zeta) - abs(last), 0.1 * SPACING)
-        step = min(step * SPACING / rise, 2.0 * step)
-        last = zeta
+        rise, last = abs(zeta) - abs(last), zeta
+        still = still + 1 if abs(rise) < LEVEL else 0
+        if still == MOST_STILL:
+            break
+        step = min(step * SPACING / max(rise, 0.1 * SPACING), 2.0 * step)
     return f"the profile levels off: ζ is {last:.3g} at {curve.natural(t):.6g}"
+
+
+def _fill(branch: Branch) -> None:
+    """Points between those that lie further apart in ζ than twice SPACING."""
+    for _ in range(MOST_POINTS):
+        gaps = [(abs(b[0]) - abs(a[0]), a, b) for a, b in pairwise(branch.points)]
+        wide = next(((a, b) for gap, a, b in gaps if gap > 2.0 * SPACING), None)
+        if wide is None:
+            return
+        (za, a), (zb, b) = wide
+        t = branch.at(0.5 * (za + zb))
+        if not min(a.t, b.t) < t < max(a.t, b.t):
+            t = 0.5 * (a.t + b.t)
+        if branch.add(t) is None:
+            return

@@ -152,7 +152,7 @@ class Likelihood:
         g, gradient, hessian = jet
         x, J = self.roots.jacobian(r)
         if self.maps is not None:
-            w = x * self.roots.scale
+            w = self.maps.inside(x * self.roots.scale)
             _, D = self.maps.theta_jacobian(w)
             hessian = D.T @ hessian @ D + self.maps.theta_curvature(w, gradient)
             gradient = D.T @ gradient
