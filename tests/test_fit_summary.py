@@ -33,6 +33,8 @@ Variance components                                         95% CI: profile like
   total                          4215.30  1534.02                        100.0  64.925
   ICC(Batch)                       0.418    0.216      [0.069, 0.819]
 
+  without (1 | Batch):  LRT 6.369,  p = 0.0044  (exact RLRT, a function of F_{5, 24})
+
 Fixed effects                              95% CI: t, Satterthwaite df
                estimate     SE              95% CI   df      t       p
   (Intercept)   1527.50  19.38  [1477.67, 1577.33]  5.0  78.80  <0.001
@@ -61,6 +63,8 @@ Variance components                                              95% CI: profile
   residual    var                  13.81  3.63  [8.59, 24.24]    100.0  3.7157
   total                           13.806     –                   100.0  3.7157
   ICC(Batch)                           0     –    [0, 0.3194]
+
+  without (1 | Batch):  LRT 0.000,  p = 1.00  (exact RLRT, a function of F_{5, 24})
 
 Fixed effects                          95% CI: t, Satterthwaite df
                estimate     SE          95% CI    df     t       p

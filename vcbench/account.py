@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from vcbench.errors import MethodError
 from vcbench.inference.intervals import quantile, wald_limits
 from vcbench.inference.variances import estimates, names_known, on_boundary, rows_of
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from vcbench.fitted import Fit
 
 LEVEL = 0.95
+PROFILE = "profile likelihood"
 MOST_PARAMETERS = 12
 LARGEST_BLOCK = 100  # rows of a residual structure's block
 LARGEST_DENSE = 500
@@ -154,11 +156,11 @@ def _account(fit: "Fit") -> Account:
         note = "at boundary" if edge[r.at] and not values[i] else "singular" if edge[r.at] else ""
         value, se, low, high = (float(x[i]) for x in (values, errors, lower, upper))
         lines.append(Line(r.component, r.parameter, r.kind, value, se, low, high, sd, cor, share, note))
-    shares, whole = _shares(fit, light, shared, rows)
+    shares, whole = _shares(fit, interval == PROFILE, shared, rows)
     fixed, df = _fixed(fit, light, notes)
     zeros = [names[i] for i, r in enumerate(rows) if r.kind == "variance" and edge[r.at] and values[i] == 0]
     slopes, raw = _at_zero(fit, zeros) if light else ((), ())
-    tests = ()  # PENDING _tests(fit) if light else ()
+    tests = _tests(fit, notes) if light else ()
     return Account(interval, tuple(lines), whole, shares, tests, fixed, df, slopes, raw, tuple(notes))
 
 
@@ -168,9 +170,13 @@ def _limits(fit: "Fit", light: bool, rows: Any, values: Any, errors: Any, notes:
     if fit.limits is not None:
         return fit.limits["theta_lower"], fit.limits["theta_upper"], "posterior"
     if light:
-        table = fit.confint("profile", LEVEL, names)
-        notes += [f"{name}: {note}" for name, note in table.attrs.get("notes", {}).items() if _is_news(note)]
-        return table["lower"].to_numpy(), table["upper"].to_numpy(), "profile likelihood"
+        try:
+            table = fit.confint("profile", LEVEL, names)
+        except MethodError as error:  # a likelihood without a maximum that can be profiled: said on the page
+            notes.append(f"no profile intervals: {error}")
+        else:
+            notes += [f"{name}: {note}" for name, note in table.attrs.get("notes", {}).items() if _is_news(note)]
+            return table["lower"].to_numpy(), table["upper"].to_numpy(), PROFILE
     if not fit.status.ok and not fit.is_moments:
         nothing = np.full(len(rows), math.nan)
         return nothing, nothing, "none, for this is no maximum"
@@ -189,7 +195,7 @@ def _is_news(note: str) -> bool:
     return bool(note) and "boundary" not in note
 
 
-def _shares(fit: "Fit", light: bool, shared: bool, rows: Any) -> tuple[tuple[Effect, ...], Effect | None]:
+def _shares(fit: "Fit", profiled: bool, shared: bool, rows: Any) -> tuple[tuple[Effect, ...], Effect | None]:
     """Each component's share of the total variance, and the total."""
     components = [r for r in rows if r.component != "residual"]
     if not shared or not components or fit.limits is not None:
@@ -205,7 +211,7 @@ def _shares(fit: "Fit", light: bool, shared: bool, rows: Any) -> tuple[tuple[Eff
         expression = f"`{r.name}` / total"
         found = fit.derive(expression)
         limits = (math.nan, math.nan)
-        if light:
+        if profiled:
             limits = tuple(fit.confint("profile", LEVEL, [expression]).iloc[0][["lower", "upper"]])
         out.append(Effect(label, found["estimate"], found["se"], *map(float, limits)))
     return tuple(out), total
@@ -252,8 +258,19 @@ def _at_zero(fit: "Fit", zeros: list[str]) -> tuple[tuple[tuple[str, float], ...
     return slopes, tuple((n, float(raw[n])) for n in zeros)
 
 
-def _tests(fit: "Fit") -> tuple[TermTest, ...]:
-    """The likelihood-ratio test of each random term."""
-    from vcbench.inference.likelihood_ratio import test_terms
+def _tests(fit: "Fit", notes: list[str]) -> tuple[TermTest, ...]:
+    """The likelihood-ratio test of each random term: exact for one variance beside σ², elsewhere the mixture of χ²."""
+    from vcbench.inference.likelihood_ratio import lrt
+    from vcbench.inference.random_tests import reductions, refit_smaller
 
-    return tuple(TermTest(t.term, t.statistic, t.p, t.null) for t in test_terms(fit))
+    model = fit._need_model("the account")
+    alone = len(model.components) == 1 and model.components[0].n_effects == 1 and not model.is_structured
+    out = []
+    for r in reductions(model):
+        try:
+            test = lrt(refit_smaller(fit, r.model), fit, "auto" if alone else "mixture")
+        except MethodError as error:  # no distribution is known: said on the page
+            notes.append(f"{r.label} is not tested: {error}")
+        else:
+            out.append(TermTest(r.label, test.statistic, test.p, test.null))
+    return tuple(out)

@@ -2,6 +2,7 @@
 
 import html as escape
 import math
+import re
 from collections.abc import Sequence
 from textwrap import wrap
 from typing import TYPE_CHECKING
@@ -85,6 +86,8 @@ def _boundary(fit: "Fit") -> list[str]:
     zero = [line for line in account.lines if line.kind == "variance" and line.estimate == 0]
     if "structure" in fit.message:
         what = fit.message
+    elif fit.rank is not None and fit.rank[-1] == 0:
+        what = "the residual variance is 0 up to rounding at the maximum: the random effects fit the data exactly"
     elif zero:
         names = [f"{line.component}:{line.parameter}" for line in zero]
         what = f"{num.listing(names)} {'is' if len(names) == 1 else 'are'} 0 at the maximum"
@@ -151,10 +154,15 @@ def _tests(account: Account) -> list[str]:
     if not account.tests:
         return []
     rows = [
-        [f"without {t.term}", f"LRT {num.fixed(t.statistic, 3)}", f"{num.p_clause(t.p)}", f"({t.null})"]
+        [f"without {t.term}:", f"LRT {num.fixed(t.statistic, 3)},", num.p_clause(t.p), f"({_subscripts(t.null)})"]
         for t in account.tests
     ]
-    return columns(["", "", "", ""], rows, left=(0, 1, 2, 3))[1:]
+    return ["", *columns(["", "", "", ""], rows, left=(0, 1, 2, 3))[1:]]
+
+
+def _subscripts(text: str) -> str:
+    """`χ²_1` as χ²₁."""
+    return re.sub(r"χ²_(\d+)", lambda m: "χ²" + m[1].translate(str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")), text)
 
 
 def _fixed(fit: "Fit") -> list[str]:
@@ -164,7 +172,7 @@ def _fixed(fit: "Fit") -> list[str]:
     rows = []
     for e in account.fixed:
         row = [e.name, num.estimate(e.estimate, e.se), num.estimate(e.se, e.se), num.interval(e.lower, e.upper, e.se)]
-        row += [num.fixed(e.df, 1)] if account.df else []
+        row += [num.fixed(e.df if e.df < 1e6 else math.inf, 1)] if account.df else []
         rows.append([*row, num.fixed(e.statistic, 2), num.p_value(e.p)])
     ci = "95% CI" if fit.limits is None else "95% CrI"
     header = ["", "estimate", "SE", ci, *(["df", "t"] if account.df else ["z"]), "p"]
@@ -203,10 +211,10 @@ def _notes(fit: "Fit") -> list[str]:
                 f"[{num.significant(lower, 4)}, {num.significant(upper, 4)}] and is not shown."
             )
     lines += [f"{note.rstrip('.')}." for note in account.notes]
-    if account.interval.startswith("Wald, on") and fit.status.ok and fit.model is not None:
+    if account.interval.startswith("Wald, on") and not account.df and fit.status.ok and fit.model is not None:
         lines.append(
             "This model is large: profile intervals, tests of its terms and degrees of freedom come when asked for: "
-            'fit.confint("profile"), fit.test_terms(), fit.test_fixed().'
+            'fit.confint("profile"), fit.ranova(), fit.test_fixed().'
         )
     lines.append('More: fit.tidy() · fit.confint("profile") · fit.plot("profile") · fit.explain()')
     return lines
