@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from vcbench.fit import compare as compare
     from vcbench.fit import fit_many as fit_many
     from vcbench.fitted import Fit as Fit
+    from vcbench.genetics.heritability import heritability as heritability
     from vcbench.inference.likelihood_ratio import lrt as lrt
     from vcbench.methods import METHODS as METHODS
     from vcbench.model import covariance as covariance

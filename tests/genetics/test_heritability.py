@@ -363,3 +363,61 @@ def test_bad_input__is_named_before_any_work(rng, change, error, words):
     given = dict(Y=y, K=K) | change
     with pytest.raises(error, match=words.replace("(", r"\(")):
         heritability(given.pop("Y"), **given)
+
+
+# --- genotypes ---
+
+
+def calls(rng, n, p):
+    return rng.binomial(2, rng.uniform(0.05, 0.5, p), (n, p)).astype(np.int8)
+
+
+def test_genotypes__few_snps_go_by_the_thin_side_and_give_what_K_gives(rng):
+    """K of unit-variance columns by hand; p < n takes singular vectors of W."""
+    G = calls(rng, 150, 60)
+    W = (G - G.mean(axis=0)) / G.std(axis=0)
+    y = W @ rng.standard_normal(60) / np.sqrt(60) + rng.standard_normal(150)
+    holes = y.copy()
+    holes[:40] = np.nan
+    Y = np.column_stack([y, holes])
+    thin, whole = heritability(Y, G), heritability(Y, K=W @ W.T / 60)
+    for a, b in zip(thin, whole, strict=True):
+        assert a.theta == pytest.approx(b.theta, rel=1e-5)  # W is float32
+        assert a.loglik == pytest.approx(b.loglik, abs=1e-4)
+    assert thin.matrices[0].n_snps == 60
+    assert thin.matrices[0].mean_diagonal == pytest.approx(1, abs=1e-6)
+
+
+def test_genotypes__are_not_read_again_once_their_decomposition_is_cached(rng, tmp_path, monkeypatch):
+    from vcbench.genetics import matrices
+
+    G = calls(rng, 50, 120)
+    y = rng.standard_normal(50)
+    first = heritability(y, G, cache=tmp_path)
+    monkeypatch.setattr(matrices, "relationship_matrix", None)
+    again = heritability(y, G, cache=tmp_path)
+    assert again[0].theta == pytest.approx(first[0].theta)
+    assert "read from the cache" in again[0].decomposition
+    assert again.matrices[0].n_snps == first.matrices[0].n_snps
+    with pytest.raises(TypeError):  # other genotypes are other numbers
+        heritability(y, 2 - G[:, ::-1], cache=tmp_path)
+
+
+def test_mouse__gctas_hsq_from_the_files(tmp_path):
+    """GCTA 1.94.1, `--autosome-num 20 --make-grm-bin` then `--reml`: its .hsq of phenotype 1, line by line.
+
+    GCTA prints Pval 0 where 1 − P rounds to it; ours is the tail itself.
+    """
+    import gzip
+
+    mouse.need_shared()
+    for ending in ("bed", "bim", "fam"):
+        packed = mouse.FOLDER / "mouse_plink" / f"mouse_hs1940.{ending}.gz"
+        data = gzip.decompress(packed.read_bytes()) if packed.is_file() else packed.with_suffix("").read_bytes()
+        (tmp_path / f"mouse.{ending}").write_bytes(data)
+    found = heritability(
+        mouse.phenotypes()[:, 0], tmp_path / "mouse", standardise="gcta", missing="pairs", count_monomorphic=True
+    )
+    theirs = (mouse.FOLDER / "mouse_plink" / "gcta_pheno1.hsq").read_text().splitlines()
+    ours = found.to_hsq(tmp_path / "a.hsq").read_text().splitlines()
+    assert [line for line in ours if "Pval" not in line] == [line for line in theirs if "Pval" not in line]

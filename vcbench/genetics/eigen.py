@@ -33,6 +33,7 @@ class Eigen:
 
     n_clipped: eigenvalues that were below 0 by more than rounding and were set to 0, `lowest` the smallest of them as a
     share of the largest. key: the digest it is cached under, "" without one; cached: whether it was read from disk.
+    facts: what else is kept with it, such as the number of SNPs.
     """
 
     values: np.ndarray
@@ -41,6 +42,7 @@ class Eigen:
     lowest: float = 0.0
     key: str = ""
     cached: bool = False
+    facts: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def n(self) -> int:
@@ -125,7 +127,7 @@ def decompose(
     if cache is not None:
         said = {"content": digest(K), "rows": "all" if rows is None else digest(np.asarray(rows)), **(about or {})}
         key = key_of(said)
-        found = read_cache(Path(cache), key)
+        found = read_cache(cache, key)
         if found is not None:
             return found
     own = K if rows is None else K[np.ix_(rows, rows)]
@@ -134,7 +136,7 @@ def decompose(
     values, vectors = eigh(own.T, driver="evd", overwrite_a=destroy, check_finite=False)
     out = _checked(values, vectors, key, name)
     if cache is not None:
-        write_cache(Path(cache), out)
+        write_cache(cache, out)
     return out
 
 
@@ -145,11 +147,12 @@ def decompose_thin(
     rows: np.ndarray | None = None,
     cache: str | os.PathLike | None = None,
     about: Mapping[str, Any] | None = None,
+    overwrite: bool = False,
     name: str = "W",
 ) -> Eigen:
     """The eigendecomposition of K = W Wᵀ/divisor from W (n, p), p < n: singular values and left singular vectors.
 
-    cache, about: as in `decompose`. Raises DataError for a W that is not finite.
+    cache, about, overwrite: as in `decompose`. Raises DataError for a W that is not finite.
     """
     if not np.isfinite(W.sum(dtype=float)):
         raise DataError(f"`{name}` holds values that are not finite: impute or leave out missing genotypes.")
@@ -157,15 +160,15 @@ def decompose_thin(
     if cache is not None:
         said = {"content": digest(W), "divisor": float(divisor), "rows": "all", **(about or {})}
         key = key_of(said if rows is None else {**said, "rows": digest(np.asarray(rows))})
-        found = read_cache(Path(cache), key)
+        found = read_cache(cache, key)
         if found is not None:
             return found
     own = np.asarray(W if rows is None else W[rows], np.float64)
-    vectors, s, _ = svd(own, full_matrices=False, check_finite=False, overwrite_a=own is not W)
+    vectors, s, _ = svd(own, full_matrices=False, check_finite=False, overwrite_a=overwrite or own is not W)
     order = np.argsort(s)
     out = _checked(s[order] ** 2 / divisor, vectors[:, order], key, name)
     if cache is not None:
-        write_cache(Path(cache), out)
+        write_cache(cache, out)
     return out
 
 
@@ -226,9 +229,9 @@ def path_of(folder: Path, key: str) -> Path:
     return folder / f"{key[:24]}.eigen.npz"
 
 
-def read_cache(folder: Path, key: str) -> Eigen | None:
+def read_cache(folder: str | os.PathLike, key: str) -> Eigen | None:
     """The decomposition kept under `key`, or None; a file that is damaged or of another key counts for nothing."""
-    path = path_of(folder, key)
+    path = path_of(Path(folder), key)
     if not path.is_file():
         return None
     try:
@@ -237,16 +240,18 @@ def read_cache(folder: Path, key: str) -> Eigen | None:
                 return None
             values, vectors = file["values"], file["vectors"]
             clipped, lowest = int(file["n_clipped"]), float(file["lowest"])
+            facts = json.loads(str(file["facts"]))
     except (zipfile.BadZipFile, KeyError, ValueError, OSError, EOFError) as error:
         warnings.warn(f"{path} cannot be read ({error}); the decomposition is done again.", stacklevel=2)
         return None
     if values.ndim != 1 or vectors.ndim != 2 or vectors.shape[1] != len(values):
         return None
-    return Eigen(values, vectors, clipped, lowest, key, cached=True)
+    return Eigen(values, vectors, clipped, lowest, key, cached=True, facts=facts)
 
 
-def write_cache(folder: Path, eigen: Eigen) -> Path:
+def write_cache(folder: str | os.PathLike, eigen: Eigen) -> Path:
     """Keep a decomposition under its key; the file appears whole or not at all."""
+    folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     path = path_of(folder, eigen.key)
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
@@ -259,6 +264,7 @@ def write_cache(folder: Path, eigen: Eigen) -> Path:
                 vectors=eigen.vectors,
                 n_clipped=eigen.n_clipped,
                 lowest=eigen.lowest,
+                facts=np.array(json.dumps(dict(eigen.facts))),
             )
         part.replace(path)
     finally:

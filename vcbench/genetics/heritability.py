@@ -12,8 +12,9 @@ from vcbench.fit import fit
 from vcbench.fitted import Fit
 from vcbench.genetics.eigen import Eigen
 from vcbench.genetics.liability import liability_of
-from vcbench.genetics.matrices import Matrix, eigen_of, matrices_of
+from vcbench.genetics.matrices import Matrix, matrices_of
 from vcbench.genetics.phenotypes import Group, Phenotypes, share, take, with_missing
+from vcbench.genetics.progress import Progress
 from vcbench.genetics.results import Heritability
 from vcbench.genetics.shares import Shares
 from vcbench.genetics.traits import FULL, Test, Trait
@@ -43,12 +44,13 @@ def heritability(
     *,
     K: Any = None,
     missing: str = "mean",
+    count_monomorphic: bool = False,
     scale: str = "unit",
     se: str | None = None,
     names: Sequence[str] | None = None,
     X_names: Sequence[str] | None = None,
     cache: Any = None,
-    progress: bool = False,
+    progress: Progress = False,
     **options: Any,
 ) -> Heritability:
     """The heritability of each column of Y: y = Xβ + g + e, g ~ N(0, V(G) K), e ~ N(0, V(e) I), h² = V(G)/Vp.
@@ -56,7 +58,8 @@ def heritability(
     Y (n,) or (n, P), NaN where a phenotype is missing; X (n, c) covariates (a constant is added unless it is there).
     genotypes: a `Genotypes`, PLINK prefix, array of 0/1/2 or Zarr array, or a GRM; `K=` instead: a relationship
     matrix (n, n), a GRM or an `Eigen`; a list or mapping of several gives one variance each. standardise, missing:
-    how genotypes become K (`relationship_matrix`).
+    how genotypes become K (`relationship_matrix`); count_monomorphic: its divisor counts SNPs that do not vary too, as
+    GCTA's does.
 
     One eigendecomposition serves all phenotypes, those that lack some rows too (see `phenotypes`); where p < n it is
     that of the thin side. cache: a folder where decompositions are kept and found again.
@@ -89,7 +92,7 @@ def heritability(
         for (name, value), column in zip(binary.items(), phenotypes.values.T, strict=True)
         if value is not None
     }
-    matrices = matrices_of(genotypes, K, phenotypes.n, standardise, missing, progress)
+    matrices = matrices_of(genotypes, K, phenotypes.n, standardise, missing, count_monomorphic, progress)
     if len(matrices) > 1:
         raise MethodError("several relationship matrices: not yet")
     asked = _Asked(method, criterion, dict(options), scale, se, level)
@@ -121,11 +124,12 @@ def _one_matrix(
     most = 0.0 if restricted else MISSING_QUICK if asked.method in FEW_STEPS else MISSING_EM
     found: dict[int, Trait] = {}
     seconds = 0.0
-    groups = share(phenotypes.observed, most) if matrix.eigen is None else _on_given(phenotypes, most)
+    given = isinstance(matrix.given, Eigen)
+    groups = _on_given(phenotypes, most) if given else share(phenotypes.observed, most)
     for group in groups:
         begin = time.perf_counter()
         whole = len(group.rows) == phenotypes.n
-        eigen = eigen_of(matrix, None if whole else group.rows, cache)
+        eigen = matrix.eigen(None if whole else group.rows, cache, last=group is groups[-1])
         seconds += time.perf_counter() - begin
         for column, trait in _fit_group(phenotypes, group, eigen, asked, kind).items():
             found[column] = trait

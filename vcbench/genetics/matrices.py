@@ -1,53 +1,164 @@
-"""What `heritability` and `genetic_correlation` take for relationship: matrices, decompositions, GRMs, genotypes."""
+"""What `heritability` and `genetic_correlation` take for relationship: genotypes, matrices, GRMs, decompositions.
 
+Nothing is computed before it is asked for: genotypes whose decomposition is in the cache are not read, and where there
+are fewer SNPs than samples no n × n matrix is formed.
+"""
+
+import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from vcbench.errors import DataError, ModelError
-from vcbench.genetics.eigen import Eigen, check_symmetric, decompose, decompose_thin
+from vcbench.genetics.eigen import (
+    Eigen,
+    check_symmetric,
+    decompose,
+    decompose_thin,
+    digest,
+    key_of,
+    read_cache,
+    write_cache,
+)
+from vcbench.genetics.genotypes import Genotypes
+from vcbench.genetics.progress import Progress
+from vcbench.genetics.relationship import GRM, relationship_matrix
+from vcbench.genetics.standardise import Standardisation, check_missing
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Matrix:
-    """One relationship matrix: K (n, n), or W (n, p) with K = W Wᵀ/divisor and p < n, or its decomposition.
+    """One relationship matrix of n samples, from one of: K (n, n), an `Eigen`, `Genotypes`.
 
-    about: what else decides its numbers (standardisation, samples): part of the key of the cache.
+    samples: FID and IID, where they are known. n_snps: SNPs behind it, mean_diagonal: tr K/n, once it was computed.
     """
 
     name: str
-    K: np.ndarray | None = field(default=None, repr=False)
-    W: np.ndarray | None = field(default=None, repr=False)
-    divisor: float = 1.0
-    eigen: Eigen | None = field(default=None, repr=False)
-    n_snps: int | None = None
-    samples: Any = field(default=None, repr=False)
-    about: Mapping[str, Any] = field(default_factory=dict)
+    n: int
+    given: np.ndarray | Eigen | Genotypes = field(repr=False)
+    samples: pd.DataFrame | None = field(default=None, repr=False)
+    scaling: Standardisation | None = None
+    missing: str = "mean"
+    count_monomorphic: bool = False
+    progress: Progress = False
+    facts: dict[str, Any] = field(default_factory=dict, repr=False)
 
     @property
-    def n(self) -> int:
-        """Rows."""
-        for part in (self.K, self.W):
-            if part is not None:
-                return len(part)
-        assert self.eigen is not None
-        return self.eigen.n
+    def n_snps(self) -> int | None:
+        """SNPs used; None where nothing says."""
+        return self.facts.get("n_snps")
 
     @property
     def mean_diagonal(self) -> float:
         """tr K / n."""
-        if self.K is not None:
-            return float(np.trace(self.K)) / self.n
-        if self.W is not None:
-            return float(np.einsum("ij,ij->", self.W, self.W, dtype=float)) / self.divisor / self.n
-        assert self.eigen is not None
-        return self.eigen.trace / self.n
+        return self.facts.get("mean_diagonal", float("nan"))
+
+    @property
+    def is_thin(self) -> bool:
+        """True for genotypes at fewer SNPs than samples, with missing calls at the mean."""
+        return isinstance(self.given, Genotypes) and self.given.n_variants < self.n and self.missing == "mean"
+
+    def K(self) -> np.ndarray:
+        """The matrix (n, n), kept once it is computed."""
+        if isinstance(self.given, np.ndarray):
+            return self.given
+        if "K" not in self.facts:
+            if isinstance(self.given, Eigen):
+                self.facts["K"] = self.given.matrix()
+            else:
+                grm = relationship_matrix(self.given, self.scaling, self.missing, progress=self.progress)  # type: ignore[arg-type]
+                grm.K[:] *= self._share(grm.n_snps)
+                self.facts.update(K=grm.K, n_snps=grm.n_snps, mean_diagonal=float(np.trace(grm.K)) / self.n)
+        return self.facts["K"]
+
+    def W(self) -> tuple[np.ndarray, float]:
+        """(W (n, p) float64, s): the standardised genotypes, K = W Wᵀ/s. Of genotypes only."""
+        assert isinstance(self.given, Genotypes)
+        assert self.scaling is not None
+        parts, total = [], 0.0
+        for block in self.given.blocks(standardise=self.scaling):
+            parts.append(block.W.astype(float))
+            total += float(self.scaling.scale(block.facts).sum())
+        W = np.concatenate(parts, axis=1)
+        total /= self._share(W.shape[1])
+        size = float(np.einsum("ij,ij->", W, W))
+        self.facts.update(n_snps=W.shape[1], mean_diagonal=size / total / self.n)
+        return W, total
+
+    def _share(self, used: float) -> float:
+        """used/(used + monomorphic) where monomorphic SNPs are counted, as GCTA counts them, else 1."""
+        assert isinstance(self.given, Genotypes)
+        return used / (used + self.given.scan().dropped.get("monomorphic", 0)) if self.count_monomorphic else 1.0
+
+    def eigen(self, rows: np.ndarray | None = None, cache: Any = None, last: bool = False) -> Eigen:
+        """The decomposition of K, or of K[rows, rows]; found in the folder `cache` if it is there.
+
+        last: K computed here will not be asked for again and may be destroyed.
+        """
+        out = self._eigen(rows, cache, last)
+        if rows is None:
+            self.facts.setdefault("mean_diagonal", out.trace / out.n)
+        return out
+
+    def _eigen(self, rows: np.ndarray | None, cache: Any, last: bool) -> Eigen:
+        if isinstance(self.given, np.ndarray):
+            return decompose(self.given, rows=rows, cache=cache, name=self.name)
+        if isinstance(self.given, Eigen):
+            return self.given if rows is None else decompose(self.K(), rows=rows, cache=cache, name=self.name)
+        key = ""
+        if cache is not None:
+            said = {"genotypes": self._content(), "rows": "all" if rows is None else digest(np.asarray(rows))}
+            assert self.scaling is not None
+            key = key_of(
+                {**said, "standardise": self.scaling.label, "missing": self.missing, "all": self.count_monomorphic}
+            )
+            found = read_cache(cache, key)
+            if found is not None:
+                self.facts.update(found.facts)
+                return found
+        if self.is_thin and (rows is None or len(rows) > self.given.n_variants):
+            W, total = self.W()
+            out = decompose_thin(W, total, rows=rows, overwrite=True, name=self.name)
+        else:
+            K = self.K()
+            if last:
+                self.facts.pop("K")
+            out = decompose(K, rows=rows, overwrite=last, name=self.name)
+        if cache is not None:
+            out = replace(out, key=key, facts={k: self.facts[k] for k in ("n_snps", "mean_diagonal")})
+            write_cache(cache, out)
+        return out
+
+    def _content(self) -> str:
+        """A digest of the genotypes: the file or array, samples and SNPs selected, filters."""
+        if "content" in self.facts:
+            return self.facts["content"]
+        g = self.given
+        assert isinstance(g, Genotypes)
+        path, array = getattr(g.source, "path", None), getattr(g.source, "array", None)
+        if path is not None:
+            with open(path, "rb") as file:
+                content = hashlib.file_digest(file, "sha256").hexdigest()
+        elif isinstance(array, np.ndarray):
+            content = digest(array)
+        else:
+            content = digest(self.K())
+        chosen = [None if at is None else digest(at) for at in (g.rows, g.columns)]
+        self.facts["content"] = key_of({"content": content, "chosen": chosen, "maf": g.maf, "gaps": g.missing})
+        return self.facts["content"]
 
 
 def matrices_of(
-    genotypes: Any, K: Any, n: int, standardise: Any = "unit", missing: str = "mean", progress: bool = False
+    genotypes: Any,
+    K: Any,
+    n: int,
+    standardise: Any = "unit",
+    missing: str = "mean",
+    count_monomorphic: bool = False,
+    progress: Progress = False,
 ) -> list[Matrix]:
     """The matrices meant by `genotypes=` or `K=`, one of which must be given, for n samples.
 
@@ -65,7 +176,8 @@ def matrices_of(
         parts = {"G": given}
     if not parts:
         raise ModelError("no relationship matrix was given.")
-    out = [_matrix(name, part, K is not None, standardise, missing, progress) for name, part in parts.items()]
+    how = Standardisation.of(standardise), check_missing(missing), count_monomorphic, progress
+    out = [_matrix(name, part, K is not None, *how) for name, part in parts.items()]
     for matrix in out:
         if matrix.n != n:
             raise ModelError(
@@ -75,30 +187,24 @@ def matrices_of(
     return out
 
 
-def _matrix(name: str, part: Any, is_K: bool, standardise: Any, missing: str, progress: bool) -> Matrix:
+def _matrix(
+    name: str,
+    part: Any,
+    is_K: bool,
+    scaling: Standardisation,
+    missing: str,
+    count_monomorphic: bool,
+    progress: Progress,
+) -> Matrix:
     if isinstance(part, Eigen):
-        return Matrix(name, eigen=part)
-    if is_K:
-        K = getattr(part, "K", part)
-        samples = getattr(part, "samples", None)
-        K = np.asarray(K)
+        return Matrix(name, part.n, part, facts={"mean_diagonal": part.trace / part.n})
+    if is_K or isinstance(part, GRM):
+        K = np.asarray(getattr(part, "K", part))
         if K.dtype.kind not in "fiu":
             raise DataError(f"relationship matrix `{name}` is of type {K.dtype}; it must be numbers.")
         check_symmetric(K, name)
-        return Matrix(name, K=K, samples=samples, n_snps=getattr(part, "n_snps", None))
-    raise ModelError("genotypes: not yet")
-
-
-def eigen_of(matrix: Matrix, rows: np.ndarray | None, cache: Any) -> Eigen:
-    """The decomposition of the matrix, or of its `rows`."""
-    if matrix.eigen is not None:
-        if rows is None:
-            return matrix.eigen
-        return decompose(matrix.eigen.matrix(), rows=rows, cache=cache, about=matrix.about, name=matrix.name)
-    if matrix.K is not None:
-        return decompose(matrix.K, rows=rows, cache=cache, about=matrix.about, name=matrix.name)
-    assert matrix.W is not None
-    if rows is not None and len(rows) <= matrix.W.shape[1]:
-        part = np.asarray(matrix.W[rows], float)
-        return decompose(part @ part.T / matrix.divisor, cache=cache, about=matrix.about, overwrite=True)
-    return decompose_thin(matrix.W, matrix.divisor, rows=rows, cache=cache, about=matrix.about, name=matrix.name)
+        n_snps = float(getattr(part, "n_snps", np.nan))
+        facts = {"mean_diagonal": float(np.trace(K)) / len(K)} | ({"n_snps": int(n_snps)} if n_snps > 0 else {})
+        return Matrix(name, len(K), K, getattr(part, "samples", None), facts=facts)
+    opened = Genotypes.open(part)
+    return Matrix(name, opened.n, opened, opened.samples, scaling, missing, count_monomorphic, progress)
