@@ -19,6 +19,7 @@ _LAZY = {
     "fit_many": "vcbench.fit:fit_many",
     "compare": "vcbench.fit:compare",
     "lrt": "vcbench.inference.likelihood_ratio:lrt",
+    "heritability": "vcbench.genetics.heritability:heritability",
     "METHODS": "vcbench.methods:METHODS",
     "Status": "vcbench.status:Status",
     "VcbenchError": "vcbench.errors:VcbenchError",
