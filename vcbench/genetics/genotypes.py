@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,6 +11,7 @@ import pandas as pd
 
 from vcbench.errors import DataError, MethodError
 from vcbench.genetics import plink
+from vcbench.genetics.ahead import ahead
 from vcbench.genetics.ids import sample_positions, variant_positions
 from vcbench.genetics.progress import Progress, track
 from vcbench.genetics.sources import ArraySource, Source, is_zarr, numbered_samples, numbered_variants, open_zarr
@@ -195,25 +195,20 @@ class Genotypes:
         passed: list[SnpFacts] = []
         code = np.empty(p, np.int8)
 
-        def work(turn: int) -> T:
+        def work(turn: int) -> tuple[T, np.ndarray]:
             part = slice(turn * size, min((turn + 1) * size, p))
             G = self.source.read(self.rows, part if self.columns is None else self.columns[part])
-            facts = _facts(G, part, absent)
+            facts, gaps = _facts(G, part)
             passed.append(facts)
             code[part] = self._code(facts)
             at = np.flatnonzero(code[part] == KEPT)
-            return prepare(Calls(part, G, facts.take(at), at), turn)
+            return prepare(Calls(part, G, facts.take(at), at), turn), gaps
 
-        turns = -(-p // size)
-        with ThreadPoolExecutor(1) as ahead:
-            coming = ahead.submit(work, 0)
-            for turn in range(turns):
-                block = coming.result()
-                if turn == 0 and "scan" not in self.cache and (absent == min(size, p)).any():
-                    self._check_absent(absent, min(size, p))
-                if turn + 1 < turns:
-                    coming = ahead.submit(work, turn + 1)
-                yield block
+        for turn, (block, gaps) in enumerate(ahead(work, -(-p // size))):
+            if turn == 0 and "scan" not in self.cache:
+                self._check_absent(gaps, min(size, p))
+            absent += gaps
+            yield block
         self.cache.setdefault("scan", Scan(SnpFacts.join(passed), code, absent, self.maf, self.missing))
 
     def _code(self, facts: SnpFacts) -> np.ndarray:
@@ -228,16 +223,17 @@ class Genotypes:
         rows = suspects if self.rows is None else self.rows[suspects]
         never = np.ones(len(rows), bool)
         for start in range(read, self.n_variants, BLOCK):
+            if not never.any():
+                return
             part = slice(start, min(start + BLOCK, self.n_variants))
             G = self.source.read(rows, part if self.columns is None else self.columns[part])
             never &= ~(G >= 0).any(axis=1)
-            if not never.any():
-                return
-        FID, IID = self.samples.loc[suspects[never][0], ["FID", "IID"]]
-        raise DataError(
-            f"sample FID {FID}, IID {IID} has no genotype called at any of the {self.n_variants:,} SNPs "
-            f"({int(never.sum())} such of {self.n:,}). Leave them out with `samples=`."
-        )
+        if never.any():
+            FID, IID = self.samples.loc[suspects[never][0], ["FID", "IID"]]
+            raise DataError(
+                f"sample FID {FID}, IID {IID} has no genotype called at any of the {self.n_variants:,} SNPs "
+                f"({int(never.sum())} such of {self.n:,}). Leave them out with `samples=`."
+            )
 
     def _wanted_columns(self, variants: Any, chromosomes: Any) -> Iterator[np.ndarray]:
         """Positions to take one after the other: those of `variants`, then those on `chromosomes` among them."""
@@ -257,16 +253,17 @@ class Genotypes:
             yield np.flatnonzero(here.isin(names))
 
 
-def _facts(G: np.ndarray, part: slice, absent: np.ndarray) -> SnpFacts:
-    """The facts of a block; absent (n,) += the missing calls of each sample."""
-    columns, m = np.arange(part.start, part.stop), G.shape[1]
+def _facts(G: np.ndarray, part: slice) -> tuple[SnpFacts, np.ndarray]:
+    """(facts of a block, missing calls of each sample in it)."""
+    columns, (n, m) = np.arange(part.start, part.stop), G.shape
+    absent = np.zeros(n, np.int64)
     if G.dtype == np.int8:
         counts = np.empty((m, 4), np.int64)
         count_calls(G, counts, absent)
-        return SnpFacts.of_counts(counts, columns)
+        return SnpFacts.of_counts(counts, columns), absent
     called, mean, variance = np.empty(m, np.int64), np.empty(m), np.empty(m)
     measure_dosages(G, called, mean, variance, absent)
-    return SnpFacts(G.shape[0], columns, called, mean, variance)
+    return SnpFacts(n, columns, called, mean, variance), absent
 
 
 def _open(source: Any) -> tuple[Source, pd.DataFrame, pd.DataFrame]:
