@@ -6,21 +6,22 @@ import pytest
 from hypothesis import given, settings
 from joint import henderson, predicted, random_part, residual_covariance
 from oracle import posterior
-from scipy.sparse import eye, hstack, random_array
+from scipy.sparse import block_diag, eye, hstack, random_array
 from strategies import COLUMNS, KINDS, RELATED, draw_problem, problems
 
 import vcbench as vc
 from vcbench.errors import ModelError
 from vcbench.inference import inverse
 from vcbench.inference.blup_errors import BlupErrors
-from vcbench.inference.inverse import DenseInverse, SelectedInverse, inverse_of
+from vcbench.inference.inverse import BlockInverse, DenseInverse, SelectedInverse, inverse_of
 
 
-@pytest.fixture(params=["full", "selected"])
+@pytest.fixture(params=["full", "blocks", "selected"])
 def way(request, monkeypatch):
-    """M⁻¹ in full, and where M has entries."""
+    """M⁻¹ in full, block by block, and where M has entries."""
     monkeypatch.setattr(inverse, "SMALL", 400 if request.param == "full" else 0)
     monkeypatch.setattr(inverse, "FULL", 2.0)
+    monkeypatch.setattr(inverse, "BLOCK", 200 if request.param == "blocks" else 0)
 
 
 def long_data(n_units=10, m=4):
@@ -63,16 +64,17 @@ def model_of(case):
 
 @settings(max_examples=25)
 @given(problems((*KINDS, *RELATED)))
-@pytest.mark.parametrize("full", [True, False])
-def test_blup_errors__are_the_covariances_given_y(full, p):
+@pytest.mark.parametrize("way", ["full", "blocks", "selected"])
+def test_blup_errors__are_the_covariances_given_y(way, p):
     """G − GZᵀV⁻¹ZG and G − GZᵀPZG, at θ and where Ω is singular or 0."""
-    model = p.model
-    small, inverse.SMALL = inverse.SMALL, 400 if full else 0
+    kept = inverse.SMALL, inverse.FULL, inverse.BLOCK
     try:
-        _check_blocks(model, p.theta)
-        _check_blocks(model, p.truth)
+        if way != "full":
+            inverse.SMALL, inverse.FULL, inverse.BLOCK = 0, 2.0, 200 if way == "blocks" else 0
+        _check_blocks(p.model, p.theta)
+        _check_blocks(p.model, p.truth)
     finally:
-        inverse.SMALL = small
+        inverse.SMALL, inverse.FULL, inverse.BLOCK = kept
 
 
 def _check_blocks(model, theta):
@@ -245,7 +247,7 @@ def test_blup_errors__of_a_negative_variance_are_refused():
 
 
 def test_selected_inverse__is_the_inverse_where_it_is_asked(rng):
-    """A sparse M with fill-in: blocks, pairs in and out of its pattern, bilinear forms, solutions."""
+    """A sparse M with fill-in: blocks, pairs in and out of its pattern, bilinear forms, solutions; small blocks."""
     S = random_array((60, 60), density=0.03, rng=rng, format="csc")
     M = (S @ S.T + eye(60)).tocsc()
     want, got = np.linalg.inv(M.toarray()), SelectedInverse.of(M)
@@ -257,6 +259,16 @@ def test_selected_inverse__is_the_inverse_where_it_is_asked(rng):
     np.testing.assert_allclose(got.bilinear(A, B), np.diag(A.toarray() @ want @ B.toarray().T), atol=1e-12)
     np.testing.assert_allclose(DenseInverse(want).bilinear(A, B.tocsr()), got.bilinear(A, B), atol=1e-12)
     np.testing.assert_allclose(got.full().matrix, want, atol=1e-12)
-    for make in (SelectedInverse.of, lambda M: DenseInverse.of(M.toarray()), inverse_of):
+    blocks = block_diag([M[:3, :3], M[5:9, 5:9], M[10:13, 10:13]], format="csc")
+    label = np.repeat([0, 1, 2], [3, 4, 3])
+    np.testing.assert_allclose(
+        BlockInverse.of(blocks, label).matrix.toarray(), np.linalg.inv(blocks.toarray()), atol=1e-12
+    )
+    for make in (
+        lambda M: BlockInverse.of(M, np.zeros(60, int)),
+        SelectedInverse.of,
+        lambda M: DenseInverse.of(M.toarray()),
+        inverse_of,
+    ):
         with pytest.raises(ModelError, match="not positive definite"):
             make((M - 5 * eye(60)).tocsc())

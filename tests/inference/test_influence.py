@@ -32,13 +32,14 @@ KINDS = (
 )
 
 
-@pytest.fixture(params=["full", "selected"])
+@pytest.fixture(params=["full", "blocks", "selected", "completed"])
 def way(request, monkeypatch):
-    """M⁻¹ in full, and where M has entries, completed or not."""
-    if request.param == "selected":
+    """M⁻¹ in full, block by block, where M has entries, and that completed."""
+    if request.param != "full":
         monkeypatch.setattr(inverse, "SMALL", 0)
         monkeypatch.setattr(inverse, "FULL", 2.0)
-        monkeypatch.setattr(deletion, "FULL", 0)
+        monkeypatch.setattr(inverse, "BLOCK", 200 if request.param == "blocks" else 0)
+        monkeypatch.setattr(deletion, "FULL", 6000 if request.param == "completed" else 0)
 
 
 def at(model, theta, criterion="reml"):

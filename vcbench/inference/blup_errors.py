@@ -16,11 +16,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from scipy.sparse import block_diag, csc_matrix, csr_matrix, hstack
+from scipy.sparse import block_diag, csc_matrix, csr_matrix, hstack, issparse
 
 from vcbench.errors import ModelError
 from vcbench.inference.equations import Residuals, Term
-from vcbench.inference.inverse import DenseInverse, SelectedInverse, inverse_of
+from vcbench.inference.inverse import FULL, Inverse, inverse_of
 from vcbench.kernels.protocol import Basis
 from vcbench.model.model import Model
 
@@ -38,8 +38,8 @@ class BlupErrors:
     Ri: csc_matrix = field(repr=False)
     basis: Basis = field(repr=False)
     start: np.ndarray = field(repr=False)
-    ZL: csr_matrix = field(repr=False)  # ZΛ (n, q)
-    inverse: DenseInverse | SelectedInverse | None = field(repr=False)  # None: no random effects
+    ZL: Any = field(repr=False)  # ZΛ (n, q), sparse or full
+    inverse: Inverse | None = field(repr=False)  # None: no random effects
     W: np.ndarray = field(repr=False)
     H: np.ndarray = field(repr=False)
 
@@ -68,18 +68,19 @@ class BlupErrors:
         Q = basis.Q
         if not terms:
             none = csr_matrix((model.n_obs, 0))
-            W, A, inverse, ZL, start = np.zeros((0, Q.shape[1])), Q.T @ (Ri @ Q), None, none, np.zeros(1, int)
+            inverse: Inverse | None = None
+            W, A, ZL, start = np.zeros((0, Q.shape[1])), Q.T @ (Ri @ Q), none, np.zeros(1, int)
         else:
             scaled = [t.scaled() for t in terms]
             start = np.concatenate([[0], np.cumsum([part[0].shape[1] for part in scaled])])
             ZL = hstack([part[0] for part in scaled], format="csc")
             P = block_diag([part[1] for part in scaled], format="csc")
+            ZL = ZL.toarray() if ZL.nnz > FULL * ZL.shape[0] * ZL.shape[1] else csr_matrix(ZL)
             RiZL = Ri @ ZL
-            inverse = inverse_of(csc_matrix(ZL.T @ RiZL + P))
+            inverse = inverse_of(ZL.T @ RiZL + (P if issparse(ZL) else P.toarray()))
             W = inverse.solve(np.asarray(RiZL.T @ Q))
             E = Q - ZL @ W
             A = E.T @ (Ri @ E) + W.T @ (P @ W)
-            ZL = csr_matrix(ZL)
         H = np.linalg.inv(np.linalg.cholesky((A + A.T) / 2)).T
         return cls(model, terms, R, Ri, basis, start, ZL, inverse, W, H)
 
@@ -124,6 +125,9 @@ class BlupErrors:
     def relation_diagonal(self, k: int) -> np.ndarray:
         """A_ll of each level of component k (levels,); 1 without a relationship."""
         t = self.terms[k]
+        relation = t.component.relation
+        if relation is not None and relation.inbreeding is not None:
+            return 1.0 + relation.inbreeding()
         if t.precision is not None:
             return inverse_of(t.precision).blocks(0, t.precision.shape[0], 1)[:, 0, 0]
         L = self._relation_root(k)

@@ -5,7 +5,7 @@ rows and levels do; θ's needs PE_S in all rows.
 """
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -29,27 +29,17 @@ def deletions(errors: BlupErrors, rows: Sequence[np.ndarray]) -> tuple[np.ndarra
     model, Q = errors.model, errors.basis.Q
     d = Q.shape[1]
     y = errors.basis.residual(model.y if model.offset is None else model.y - model.offset)
-    B = csr_matrix(errors.Ri @ errors.ZL)
-    inverse = errors.inverse
-    if inverse is None:
+    if errors.inverse is None:
         VinvQ, Vinvy = errors.Ri @ Q, errors.Ri @ y
     else:
         VinvQ = errors.Ri @ (Q - errors.ZL @ errors.W)
-        Vinvy = errors.Ri @ y - B @ inverse.solve((B.T @ y)[:, None])[:, 0]
+        Vinvy = errors.Ri @ (y - errors.ZL @ errors.inverse.solve((errors.ZL.T @ (errors.Ri @ y))[:, None])[:, 0])
     C = errors.H @ errors.H.T
     g = Vinvy - VinvQ @ (C @ (VinvQ.T @ y))
-    columns = [np.unique(B[r].indices) for r in rows]
-    if isinstance(inverse, SelectedInverse) and inverse.q <= FULL and not all(inverse.covers(c) for c in columns):
-        inverse = inverse.full()
-    Ri = csr_matrix(errors.Ri)
     Hi = np.linalg.inv(errors.H)
     change, kept = np.full((len(rows), d), np.nan), np.full((len(rows), d, d), np.nan)
-    for i, (r, at) in enumerate(zip(rows, columns, strict=True)):
-        F = Ri[r][:, r].toarray()
-        if inverse is not None and len(at):
-            own = B[r][:, at].toarray()
-            F -= own @ inverse.among(at) @ own.T
-        factor = cho_factor(F, lower=True, overwrite_a=True)
+    for i, (r, F) in enumerate(zip(rows, _within(errors, rows), strict=True)):
+        factor = cho_factor(F, lower=True)
         X = VinvQ[r]
         solved = cho_solve(factor, np.column_stack([X, g[r]]))
         own_share = errors.H.T @ (X.T @ solved[:, :d]) @ errors.H
@@ -59,6 +49,25 @@ def deletions(errors: BlupErrors, rows: Sequence[np.ndarray]) -> tuple[np.ndarra
         kept[i] = Hi.T @ rest @ Hi
         change[i] = errors.H @ np.linalg.solve(rest, errors.H.T @ (X.T @ solved[:, d]))
     return change, kept
+
+
+def _within(errors: BlupErrors, rows: Sequence[np.ndarray]) -> Iterator[np.ndarray]:
+    """E_SᵀV⁻¹E_S of each group."""
+    Ri, inverse = csr_matrix(errors.Ri), errors.inverse
+    if inverse is None:
+        yield from (Ri[r][:, r].toarray() for r in rows)
+    elif isinstance(errors.ZL, np.ndarray):  # full, as V⁻¹ is: formed once, it is no larger than M⁻¹
+        B = Ri @ errors.ZL
+        Vinv = Ri.toarray() - B @ inverse.solve(B.T)
+        yield from (Vinv[np.ix_(r, r)] for r in rows)
+    else:
+        B = csr_matrix(Ri @ errors.ZL)
+        columns = [np.unique(B[r].indices) for r in rows]
+        if isinstance(inverse, SelectedInverse) and inverse.q <= FULL and not all(map(inverse.covers, columns)):
+            inverse = inverse.full()
+        for r, at in zip(rows, columns, strict=True):
+            own = B[r][:, at].toarray()
+            yield Ri[r][:, r].toarray() - own @ inverse.among(at) @ own.T
 
 
 def theta_steps(fit: Any, rows: Sequence[np.ndarray]) -> np.ndarray:

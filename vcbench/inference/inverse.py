@@ -1,29 +1,58 @@
 """M⁻¹ of a symmetric positive definite M where it is asked for: solutions, blocks on its diagonal, quadratic forms.
 
-A small or full M is inverted by LAPACK. A sparse one has its inverse at the places where its Cholesky factor has
-entries, M's own among them (Takahashi, Fagan & Chen 1973; `kernels.sparse_core`): the blocks of levels, and all pairs
-of effects that meet in a row of the data. What lies elsewhere is solved for, column by column.
+A small or full M is inverted by LAPACK, one of small blocks block by block. Any other has its inverse at the places
+where its Cholesky factor has entries, M's own among them (Takahashi, Fagan & Chen 1973; `kernels.sparse_core`): the
+blocks of levels, and all pairs of effects that meet in a row of the data. What lies elsewhere is solved for, column by
+column.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from scipy.linalg.lapack import dpotrf, dpotri
 from scipy.sparse import csc_matrix, csr_matrix, issparse, tril
+from scipy.sparse.csgraph import connected_components
 
 from vcbench.errors import ModelError
 
 SMALL = 400  # rows up to which M is inverted in full
 FULL = 0.2  # share of non-zeros in M from which it is
 LARGEST = 12_000  # rows of an M inverted in full
+BLOCK = 200  # rows of the largest block of an M that is inverted block by block
 CHUNK = 20_000_000  # numbers of a dense product, or pairs of a lookup, held at once
 
 
-def inverse_of(M: csc_matrix) -> "DenseInverse | SelectedInverse":
-    """M⁻¹ by the cheaper way. ModelError where M is not positive definite, or too large to be inverted in full."""
+def inverse_of(M: Any) -> "Inverse":
+    """M⁻¹ (q, q) of a sparse or full M by the cheapest way. ModelError where M is not positive definite, or too large
+    to be inverted in full."""
     q = M.shape[0]
-    return DenseInverse.of(M.toarray()) if q <= SMALL or M.nnz > FULL * q * q else SelectedInverse.of(M)
+    if not issparse(M):
+        return DenseInverse.of(M)
+    if q <= SMALL or M.nnz > FULL * q * q:
+        return DenseInverse.of(M.toarray())
+    _, label = connected_components(M, directed=False)
+    return BlockInverse.of(M, label) if np.bincount(label).max() <= BLOCK else SelectedInverse.of(M)
+
+
+def dense_blocks(M: Any, label: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """The blocks of a block diagonal M, those of one size at once: (rows (b, m), blocks (b, m, m)); rows of one `label`
+    are a block, ascending."""
+    entries, sizes = csr_matrix(M).tocoo(), np.bincount(label)
+    order = np.argsort(label, kind="stable")
+    first = np.concatenate([[0], np.cumsum(sizes)])
+    place = np.empty(len(label), int)
+    place[order] = np.arange(len(label)) - np.repeat(first[:-1], sizes)
+    block = label[entries.row]
+    for m in np.unique(sizes):
+        of_size = np.flatnonzero(sizes == m)
+        number = np.empty(len(sizes), int)
+        number[of_size] = np.arange(len(of_size))
+        mine = np.flatnonzero(sizes[block] == m)
+        dense = np.zeros((len(of_size), m, m))
+        dense[number[block[mine]], place[entries.row[mine]], place[entries.col[mine]]] = entries.data[mine]
+        yield order[first[of_size][:, None] + np.arange(m)], dense
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -57,7 +86,7 @@ class DenseInverse:
 
     def among(self, columns: np.ndarray) -> np.ndarray:
         """M⁻¹ (c, c) among the rows and columns of some positions."""
-        return self.matrix[np.ix_(columns, columns)]
+        return self.matrix if len(columns) == len(self.matrix) else self.matrix[np.ix_(columns, columns)]
 
     def bilinear(self, A: Any, B: Any) -> np.ndarray:
         """a_iᵀ M⁻¹ b_i of the rows of A and B (m, q), sparse or dense."""
@@ -71,6 +100,50 @@ class DenseInverse:
             else:
                 out[i : i + step] = np.einsum("ij,ij->i", half, part)
         return out
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class BlockInverse:
+    """M⁻¹ (q, q), block diagonal."""
+
+    matrix: csr_matrix = field(repr=False)
+
+    @classmethod
+    def of(cls, M: Any, label: np.ndarray) -> "BlockInverse":
+        """By the Cholesky factors of the blocks. ModelError where M is not positive definite."""
+        rows, columns, values = [], [], []
+        for at, blocks in dense_blocks(M, label):
+            try:
+                L = np.linalg.inv(np.linalg.cholesky(blocks))
+            except np.linalg.LinAlgError:
+                raise ModelError("V(θ) is not positive definite at these variance parameters.") from None
+            i, j = np.broadcast_arrays(at[:, :, None], at[:, None, :])
+            rows.append(i.ravel())
+            columns.append(j.ravel())
+            values.append((L.transpose(0, 2, 1) @ L).ravel())
+        entries = np.concatenate(values), (np.concatenate(rows), np.concatenate(columns))
+        return cls(csr_matrix(entries, shape=M.shape))
+
+    def solve(self, B: np.ndarray) -> np.ndarray:
+        """M⁻¹B, B (q, m)."""
+        return self.matrix @ B
+
+    def blocks(self, start: int, n: int, r: int) -> np.ndarray:
+        """The n blocks (n, r, r) on the diagonal from row `start` on."""
+        entries = self.matrix[start : start + n * r].tocoo()
+        i, j = entries.row, entries.col - start
+        own = np.flatnonzero(i // r == j // r)
+        out = np.zeros((n, r, r))
+        out[i[own] // r, i[own] % r, j[own] % r] = entries.data[own]
+        return out
+
+    def among(self, columns: np.ndarray) -> np.ndarray:
+        """M⁻¹ (c, c) among the rows and columns of some positions."""
+        return self.matrix[columns][:, columns].toarray()
+
+    def bilinear(self, A: Any, B: Any) -> np.ndarray:
+        """a_iᵀ M⁻¹ b_i of the rows of A and B (m, q), sparse."""
+        return np.asarray((csr_matrix(A) @ self.matrix).multiply(csr_matrix(B)).sum(axis=1)).ravel()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -182,3 +255,6 @@ def _units(columns: np.ndarray, q: int) -> np.ndarray:
     out = np.zeros((q, len(columns)))
     out[columns, np.arange(len(columns))] = 1.0
     return out
+
+
+Inverse = DenseInverse | BlockInverse | SelectedInverse

@@ -25,6 +25,7 @@ from scipy.sparse.csgraph import connected_components
 from vcbench.errors import MethodError, ModelError, did_you_mean
 from vcbench.inference.blup_errors import BlupErrors
 from vcbench.inference.blups import errors_of
+from vcbench.inference.inverse import dense_blocks
 from vcbench.inference.prediction import level_variance, predict
 from vcbench.inference.prediction_rows import Rows
 
@@ -81,7 +82,7 @@ def leverage(fit: Any, random: bool = True) -> np.ndarray:
         E = Q if errors.inverse is None else Q - errors.ZL @ errors.W
         return np.einsum("ij,ij->i", Q @ errors.H, (errors.Ri @ E) @ errors.H)
     half = (Q - errors.ZL @ errors.W) @ errors.H
-    effects = errors.inverse.bilinear(errors.ZL, csr_matrix(errors.Ri @ errors.ZL))
+    effects = errors.inverse.bilinear(errors.ZL, errors.Ri @ errors.ZL)
     return effects + np.einsum("ij,ij->i", half, errors.Ri @ half)
 
 
@@ -89,7 +90,7 @@ def marginal_covariance(errors: BlupErrors) -> Any:
     """V (n, n), sparse where no relationship joins all rows. ModelError for more rows than can be whitened then."""
     V = errors.R.matrix()
     for k, t in enumerate(errors.terms):
-        ZL = errors.ZL[:, errors.start[k] : errors.start[k + 1]]
+        ZL = csr_matrix(errors.ZL[:, errors.start[k] : errors.start[k + 1]])
         if t.precision is None:
             V = V + ZL @ ZL.T
             continue
@@ -106,27 +107,13 @@ def whiten(V: spmatrix, r: np.ndarray) -> np.ndarray:
     """L⁻¹r, V = LLᵀ, block by block of rows that V joins; blocks of one size at once."""
     V = csr_matrix(V)
     _, label = connected_components(V, directed=False)
-    sizes = np.bincount(label)
-    if sizes.max() > LARGEST:
-        raise _too_many(int(sizes.max()))
-    order = np.argsort(label, kind="stable")
-    first = np.concatenate([[0], np.cumsum(sizes)])
-    place = np.empty(len(r), int)
-    place[order] = np.arange(len(r)) - np.repeat(first[:-1], sizes)
-    entries = V.tocoo()
-    block = label[entries.row]
+    largest = int(np.bincount(label).max())
+    if largest > LARGEST:
+        raise _too_many(largest)
     out = np.empty(len(r))
-    for m in np.unique(sizes):
-        of_size = np.flatnonzero(sizes == m)
-        number = np.full(len(sizes), -1)
-        number[of_size] = np.arange(len(of_size))
-        mine = np.flatnonzero(sizes[block] == m)
-        dense = np.zeros((len(of_size), m, m))
-        at = number[block[mine]], place[entries.row[mine]], place[entries.col[mine]]
-        dense[at] = entries.data[mine]
-        rows = order[first[of_size][:, None] + np.arange(m)]
-        L = np.linalg.cholesky(dense)
-        if len(of_size) == 1:
+    for rows, blocks in dense_blocks(V, label):
+        L = np.linalg.cholesky(blocks)
+        if len(rows) == 1:
             out[rows[0]] = solve_triangular(L[0], r[rows[0]], lower=True)
         else:
             out[rows] = np.linalg.solve(L, r[rows][..., None])[..., 0]

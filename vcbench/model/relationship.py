@@ -32,6 +32,7 @@ class Relationship:
     precision: csc_matrix | None = None
     labels: tuple[str, ...] = ()
     inverse: Callable[[], np.ndarray] | None = field(default=None, repr=False)  # A, where it is known directly
+    inbreeding: Callable[[], np.ndarray] | None = field(default=None, repr=False)  # F, where A_ii = 1 + F
     cache: dict[str, Any] = field(init=False, default_factory=dict, repr=False)
 
     @classmethod
@@ -83,7 +84,8 @@ class Relationship:
     @classmethod
     def of_pedigree(cls, pedigree: Pedigree, name: str) -> "Relationship":
         """A of a pedigree, by Henderson's rules for A⁻¹."""
-        return cls(name, precision=pedigree.precision(), labels=pedigree.ids, inverse=pedigree.relationship)
+        own = pedigree.relationship, pedigree.inbreeding
+        return cls(name, None, pedigree.precision(), pedigree.ids, *own)
 
     @property
     def m(self) -> int:
