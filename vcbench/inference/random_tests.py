@@ -135,7 +135,7 @@ def refit_smaller(fit: Any, model: Model) -> Any:
         message="least squares",
         n_iter=0,
         n_eval=0,
-        kernel="",
+        kernel="auto",
         rank=np.ones(1, np.int64),
         trace_rows=None,
         extra={},
