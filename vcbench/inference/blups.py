@@ -2,8 +2,8 @@
 
 Errors of prediction are those of `blup_errors`: Var(û − u), β̂ estimated, θ taken as known. Reliability is
 r² = 1 − Var(û − u)/Var(u), the squared correlation of û and u where β is known; Var(u) = A_ll Ω_aa, A_ll = 1 + F for an
-inbred animal (Mrode 2014, §3.4). It is 0 for a level of which the data say nothing, and where β̂ takes more than
-the data give it is still ≥ 0, for Var(û − u) ≤ Var(u).
+inbred animal (Mrode 2014, ch. 3). It is 0 for a level of which the data say nothing, and never less: the best
+predictor is no worse than 0.
 """
 
 from typing import TYPE_CHECKING, Any
