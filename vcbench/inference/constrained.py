@@ -141,14 +141,15 @@ class Peak:
         return self.r + move - self.N @ (along * min(1.0, LONGEST / size if size > 0 else 1.0))
 
 
-def peak(f: Any, surface: Any, t: float, r: np.ndarray) -> Peak | None:
+def peak(f: Any, surface: Any, t: float, r: np.ndarray, tol: float | None = None) -> Peak | None:
     """The maximum of f.at (a `roots.Likelihood`) on surface = t (None: everywhere) from r; None where there is none to
-    be found: V is not positive definite at the start, or no end after MOST_STEPS steps."""
+    be found: V is not positive definite at the start, or no end after MOST_STEPS steps. tol: distance in standard
+    errors from which one step more, not evaluated, ends the search."""
     start = r if surface is None else surface.onto(r, t)
     at = None if start is None else f.at(start)
     if at is None:
         return None
-    tol = TOL if f.exact else TOL_INEXACT
+    tol = tol or (TOL if f.exact else TOL_INEXACT)
     escapes = 0
     for _ in range(MOST_STEPS):
         a, N, H, slope = _frame(at, surface)

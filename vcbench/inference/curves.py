@@ -33,6 +33,7 @@ BESIDE = 0.1  # SD, of the residual's at OLS, from which they are looked for
 POOR = 3.0  # an SD of fewer standard errors is poorly determined
 OTHER = 1e-6  # ℓ by which another maximum is higher
 HALVINGS = 5  # of a step along the curve that found no maximum
+TOL_AT_TOP = 1e-6  # distance to the maximum of the whole likelihood, in standard errors
 SHORT = 1e-6  # a fit whose ℓ lies further below the maximum next to it is said to have stopped short
 
 
@@ -63,13 +64,14 @@ class Reference:
         theta = fit.theta_values if own else solve(self.kernel, "auto", criterion, trace=False).theta
         self.criterion = criterion
         self.f = Likelihood(self.kernel, criterion)
-        top = peak(self.f, None, 0.0, self.f.r(theta))
+        top = peak(self.f, None, 0.0, self.f.r(theta), TOL_AT_TOP)
         if top is None:
             raise MethodError(
                 f"no maximum of ℓ_{criterion.upper()} was found near the fit ({fit.status}): there is nothing to "
                 "profile about. Fit again, with other starts (`n_starts=`) or another method."
             )
         self.top: Peak = top
+        self.higher = ""  # what was said of a higher maximum, once a profile came upon one
         self.short = own and top.loglik - fit.loglik > SHORT * (1.0 + abs(top.loglik)) ** 0.5
         self.theta = theta if own and not self.short else self.f.theta(top.r)
 

@@ -89,11 +89,12 @@ def profile_interval(
         for side in (-1, 1):
             ends.append(Branch(curve, side).end(z))
     except BetterError as better:
-        ends = [End(math.nan, math.nan, str(better))] * 2
+        ref.higher = str(better)
+        ends = [End(math.nan, math.nan)] * 2
     for end in sorted(ends, key=lambda end: end.note != ON_BOUNDARY):
         if end.note and end.note not in notes:
             notes.append(end.note)
-    said = "; ".join(n for n in notes if n)
+    said = "; ".join(n for n in (*notes, ref.higher) if n)
     return ProfileInterval(q.name, estimate, ends[0].value, ends[1].value, level, criterion, curve.n_eval, said)
 
 
@@ -119,7 +120,8 @@ def profile_curve(
             notes += [said] if said else []
             points += branch.points[1:]
     except BetterError as better:
-        notes.append(str(better))
+        ref.higher = str(better)
+        notes.append(ref.higher)
     points.sort(key=lambda z: z[1].t)
     value = np.array([curve.natural(p.t) for _, p in points])
     value[[p is curve.start for _, p in points]] = _estimate(ref, q, curve)
@@ -141,11 +143,16 @@ def profile_table(
 
     names = _names(fit, parameters, scale)
     found = [profile_interval(fit, name, level, criterion) for name in names]
+    notes = [f.note for f in found]
+    for i, f in enumerate(found):  # a higher maximum that a later profile came upon
+        higher = reference(fit, f.criterion).higher
+        if higher not in notes[i]:
+            notes[i] = "; ".join(n for n in (notes[i], higher) if n)
     frame = pd.DataFrame(
-        {"lower": [f.lower for f in found], "upper": [f.upper for f in found], "note": [f.note for f in found]},
+        {"lower": [f.lower for f in found], "upper": [f.upper for f in found], "note": notes},
         index=[f.quantity for f in found],
     )
-    frame.attrs.update(level=level, kind="profile", notes={f.quantity: f.note for f in found if f.note})
+    frame.attrs.update(level=level, kind="profile", notes={k: v for k, v in frame["note"].items() if v})
     return frame
 
 
