@@ -200,7 +200,7 @@ class Genotypes:
             G = self.source.read(self.rows, part if self.columns is None else self.columns[part])
             facts, gaps = _facts(G, part)
             passed.append(facts)
-            code[part] = self._code(facts)
+            code[part] = self.codes(facts)
             at = np.flatnonzero(code[part] == KEPT)
             return prepare(Calls(part, G, facts.take(at), at), turn), gaps
 
@@ -211,8 +211,8 @@ class Genotypes:
             yield block
         self.cache.setdefault("scan", Scan(SnpFacts.join(passed), code, absent, self.maf, self.missing))
 
-    def _code(self, facts: SnpFacts) -> np.ndarray:
-        """Why each SNP is left out, 0 where it is used."""
+    def codes(self, facts: SnpFacts) -> np.ndarray:
+        """Why each SNP of those facts is left out, 0 where it is used."""
         with np.errstate(invalid="ignore"):
             tests = (facts.called == 0, facts.variance == 0, facts.missing > self.missing, facts.maf < self.maf)
         return np.select(tests, (UNCALLED, MONOMORPHIC, GAPPY, RARE), KEPT).astype(np.int8)

@@ -133,9 +133,9 @@ def relationship_matrix(
     scaling, missing = Standardisation.of(standardise), check_missing(missing)
     if np.dtype(dtype) not in (np.dtype(np.float64), np.dtype(np.float32)):
         raise MethodError(f"dtype={dtype!r}: a relationship matrix is float64 or float32.")
-    if hasattr(genotypes, "dask"):
-        from vcbench.genetics.distributed import relationship_of_dask
+    from vcbench.genetics.distributed import is_dask, relationship_of_dask
 
+    if is_dask(genotypes):
         return relationship_of_dask(genotypes, scaling, missing, dtype=dtype, block=block, chunk=chunk, tile=tile)
     genotypes = Genotypes.open(genotypes)
     warn_if_slow(float(genotypes.n) ** 2 * genotypes.n_variants)
