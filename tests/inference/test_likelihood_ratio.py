@@ -12,7 +12,7 @@ from scipy import stats
 
 import vcbench as vc
 from vcbench.errors import MethodError, ModelError
-from vcbench.inference.likelihood_ratio import least_squares_loglik
+from vcbench.inference.likelihood_ratio import BootstrapNull, least_squares_loglik
 from vcbench.inference.nesting import extension
 from vcbench.inference.random_tests import reductions, refit_smaller, without
 from vcbench.status import Status
@@ -159,6 +159,12 @@ def test_bootstrap__agrees_with_the_exact_distribution():
     assert vc.lrt(*fits, "bootstrap", n_sim=2000, seed=1) == test
     at_zero = vc.lrt(vc.fit(vc.Model(dyestuff2().y)), vc.fit(dyestuff2()), "bootstrap", n_sim=40)
     assert (at_zero.statistic, at_zero.p) == (pytest.approx(0, abs=1e-9), 1.0)
+
+
+def test_bootstrap__counts_the_data_among_the_draws():
+    """(1 + #{LRT* ≥ LRT})/(1 + B): never 0; equal up to rounding counts as equal."""
+    null = BootstrapNull(np.array([0.0, 1.0, 2.0, 3.0]), {}, 1e-9)
+    assert [null.p_value(t) for t in (2.0, 2.0 + 1e-10, 2.1, 9.0)] == [0.6, 0.6, 0.4, 0.2]
 
 
 def test_exact__with_a_fixed_effect_dropped_too():

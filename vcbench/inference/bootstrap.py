@@ -6,7 +6,7 @@ ordered value of g* = g(θ*, β*), ĝ = g(θ̂, β̂), z_α = Φ⁻¹(α):
 
     percentile  [q_α, q_{1−α}]                 basic  [2ĝ − q_{1−α}, 2ĝ − q_α]
     BCa         [q_{α₁}, q_{α₂}],  α₁ = Φ(z₀ + (z₀ + z_α)/(1 − a(z₀ + z_α))),  α₂ with z_{1−α}
-                z₀ = Φ⁻¹[(#{g* < ĝ} + ½ #{g* = ĝ})/B],   a = skewness(s*)/6
+                z₀ = Φ⁻¹(#{g* < ĝ}/B),   a = skewness(s*)/6
 
 s* is the score of the responses in the least favourable direction, ∇_θgᵀ I⁻¹ ∂ℓ(θ̂; y*)/∂θ + ∇_βgᵀ(β̃(y*) − β̂), I the
 expected information and β̃ the GLS estimate at θ̂: no refit is needed, and a = 0 for functions of β alone. B. Efron,
@@ -186,7 +186,7 @@ class Bootstrap:
         """Levels of the BCa limits; the percentile's where the correction does not exist."""
         from scipy.special import ndtr, ndtri
 
-        share = ((g < estimate).sum() + 0.5 * (g == estimate).sum()) / len(g)
+        share = (g < estimate).mean()
         a = self.acceleration(q)
         if math.isnan(a) or not 0 < share < 1:
             return low, high, "on the boundary, where BCa is not defined: these are percentile limits"
