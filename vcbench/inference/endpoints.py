@@ -101,6 +101,7 @@ class Branch:
         step = z * curve.se
         t = start.t + side * (step if math.isfinite(step) else UNKNOWN)
         failed = 0
+        last = math.inf  # ζ − ±z at the last point
         for count in range(MOST_POINTS):
             if not math.isnan(outside):
                 if count in RECHECKS:
@@ -138,6 +139,10 @@ class Branch:
             else:
                 outside = t
             t = self._guess(side * z, inside, outside)
+            short = abs(zeta) - z
+            if short * last > 0.0 and abs(short) > 0.5 * abs(last) and not math.isnan(outside):
+                t = 0.5 * (inside + outside)  # interpolation creeps: the profile is far from a parabola
+            last = short
         here = f"{curve.natural(inside):.6g}, where ζ is {self._at_inside(inside):.3g}"
         what = "no maximum was found" if math.isnan(outside) or failed else "the profile jumps"
         return End(math.nan, math.nan, f"{what} beyond {here}")
