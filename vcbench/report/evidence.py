@@ -26,11 +26,23 @@ MEASURES = (
     "coverage",
     "be_coverage",
     "interval_width",
+    "interval_width_median",
+    "no_interval_rate",
+    "rejection",
     "rmse",
     "n_valid",
     "failure_rate",
     "boundary_rate",
 )
+
+
+BIASES = ("bias", "relative_bias", "mse", "rmse", "relative_mse", "relative_rmse")
+ERRORS = ("empirical_se", "model_se", "model_se_error", "variance_ratio", "relative_precision")
+INTERVALS = ("coverage", "be_coverage", "interval_width", "interval_width_median", "no_interval_rate")
+PAIRED = ("paired_difference", "max_abs_difference", "share_equal", "loglik_deficit")
+STEPS = ("n_iter", "n_iter_mean", "n_iter_p90", "n_eval", "n_eval_mean", "n_eval_p90")
+TIMES = ("seconds", "seconds_mean", "seconds_p90", "cpu_seconds", "cpu_seconds_mean", "cpu_seconds_p90")
+PENALISED = ("coverage", "rejection")  # told a second time, with what a method did not give counted against it
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +62,9 @@ class Evidence:
     """The aggregates of one run.
 
     `fits` has one row a (condition, replicate, method); `measures` is the long frame of `vcbench.measures` over the
-    simulated conditions; `estimates` the rows themselves (never written into a page).
+    simulated conditions; `estimates` the rows themselves (never written into a page). `asked` says by label what a
+    method was asked beside its estimate, as ("interval", {"kind": "profile"}); `only` the measures that the study is
+    about, empty where that is all of them.
     """
 
     run: Mapping[str, Any]
@@ -68,6 +82,13 @@ class Evidence:
     traces: pd.DataFrame
     spec: str
     provenance: tuple[Mapping[str, Any], ...]
+    asked: Mapping[str, tuple[str, Mapping[str, Any]]]
+    only: frozenset[str]
+    level: float
+
+    def about(self, *measures: str) -> bool:
+        """True unless the study is about other measures than these."""
+        return not self.only or bool(self.only & set(measures))
 
     @property
     def simulated(self) -> tuple[Condition, ...]:
@@ -84,8 +105,11 @@ class Evidence:
 
     @property
     def judged(self) -> tuple[str, ...]:
-        """Variance parameters with a truth: what bias and coverage speak of (all parameters if there are none)."""
-        known = set(self.measures["parameter"].unique())
+        """Variance parameters with a truth and what the study is about (all parameters if there are none)."""
+        told = self.measures
+        if self.only:
+            told = told[told["measure"].isin(self.only) & told["value"].notna()]
+        known = set(told["parameter"].unique())
         return tuple(p for p in self.theta if p in known) or tuple(p for p in self.parameters if p in known)
 
     def condition(self, key: str) -> Condition:
@@ -96,7 +120,7 @@ class Evidence:
         part = self.measures[self.measures["measure"].isin(names)]
         index = ["condition", "parameter", "method"]
         if part.empty:
-            return pd.DataFrame(columns=[*index, *names, *(f"{m}_mcse" for m in names), "n"])
+            return pd.DataFrame(columns=[*index, *names, *(f"{m}_mcse" for m in names), "n", "truth"])
         wide = part.pivot_table(index=index, columns="measure", values=["value", "mcse"], aggfunc="first", dropna=False)
         wide.columns = [m if kind == "value" else f"{m}_mcse" for kind, m in wide.columns]
         wide = wide.dropna(how="all")
@@ -142,12 +166,12 @@ def load(folder: Path | str) -> Evidence:
     if simulated.empty:
         frame = pd.DataFrame(columns=["condition", "parameter", "method", "measure", "value", "mcse", "n"])
     else:
-        frame = measures(simulated, only=MEASURES)
-    columns = [
-        c
-        for c in rows.columns
-        if c not in ("parameter", "truth", "estimate", "se", "lower", "upper", "interval", "level")
-    ]
+        level = float(run.get("level") or 0.95)
+        found = measures(simulated, level, only=MEASURES)
+        again = measures(simulated, level, only=PENALISED, failures="penalised")
+        frame = pd.concat([found, again.assign(measure=again["measure"] + "_penalised")], ignore_index=True)
+    own = ("parameter", "truth", "estimate", "se", "lower", "upper", "interval", "level", "p_value")
+    columns = [c for c in rows.columns if c not in own]
     fits = rows.drop_duplicates(KEY)[columns].reset_index(drop=True)
     spec = folder / "spec.toml"
     return Evidence(
@@ -166,6 +190,9 @@ def load(folder: Path | str) -> Evidence:
         traces=_traces(read_traces(folder)),
         spec=spec.read_text(encoding="utf-8") if spec.is_file() else "",
         provenance=tuple(read_provenance(folder)),
+        asked=_asked(run),
+        only=frozenset(map(str, run.get("measures") or ())),
+        level=float(run.get("level") or 0.95),
     )
 
 
@@ -178,6 +205,7 @@ def _tidy(rows: pd.DataFrame) -> pd.DataFrame:
         "lower",
         "upper",
         "level",
+        "p_value",
         "loglik",
         "n_iter",
         "n_eval",
@@ -213,6 +241,17 @@ def _climbs(run: Mapping[str, Any], methods: tuple[str, ...], named: Mapping[str
     kinds = {str(e.get("label")): str(e.get("kind")) for e in run.get("methods") or [] if isinstance(e, Mapping)}
     kinds = {label: kind for label, kind in kinds.items() if kind != "None"}
     return frozenset(m for m in methods if (kinds[m] == "solver" if m in kinds else families.maximises(m, named)))
+
+
+def _asked(run: Mapping[str, Any]) -> dict[str, tuple[str, Mapping[str, Any]]]:
+    """Label → what a method was asked: its test, else its interval."""
+    entries = [e for e in run.get("methods") or [] if isinstance(e, Mapping)]
+    return {
+        str(entry.get("label")): (what, entry[what])
+        for entry in entries
+        for what in ("interval", "test")
+        if isinstance(entry.get(what), Mapping)
+    }
 
 
 def _conditions(rows: pd.DataFrame) -> tuple[tuple[str, ...], tuple[Condition, ...]]:

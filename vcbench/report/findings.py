@@ -13,6 +13,7 @@ from vcbench.report.tables import Table
 from vcbench.report.theme import Look, looks
 
 LIMIT = 2.0
+NEAR = 0.02  # a coverage this close to its level serves in practice
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,21 +54,26 @@ def find(evidence: Evidence) -> Findings:
         "model_se_error",
         "coverage",
         "be_coverage",
+        "coverage_penalised",
         "interval_width",
+        "interval_width_median",
+        "no_interval_rate",
+        "rejection",
         "rmse",
         "n_valid",
     )
-    levels = evidence.estimates["level"].dropna()
-    level = float(levels.mode().iloc[0]) if len(levels) else 0.95
+    level = evidence.level
+    null = cells["truth"] == 0
     cells = cells.assign(
         bias_off=off(cells["bias"], 0.0, cells["bias_mcse"]),
         se_off=off(cells["model_se_error"], 0.0, cells["model_se_error_mcse"]),
         coverage_off=off(cells["coverage"], level, share_mcse(cells, level)),
+        rejection_off=off(cells["rejection"], 1 - level, share_mcse(cells, 1 - level, "rejection")) & null,
     )
     counts, table = checks.check(evidence)
     return Findings(
         evidence=evidence,
-        styles=looks(evidence.methods, evidence.named),
+        styles=looks(evidence.methods, evidence.named, evidence.asked),
         agreement=agreed,
         groups=tuple(agreement.groups(evidence, agreed)),
         cells=cells,
@@ -86,11 +92,10 @@ def off(value: pd.Series, target: float, mcse: pd.Series) -> pd.Series:
     return ((value - target).abs() > LIMIT * mcse) & (mcse > 0)
 
 
-def share_mcse(cells: pd.DataFrame, level: float) -> pd.Series:
+def share_mcse(cells: pd.DataFrame, level: float, measure: str = "coverage") -> pd.Series:
     """The larger of a coverage's MCSE and the one it would have at the nominal level: near 1 its own is too small."""
-    return (
-        cells["coverage_mcse"].astype(float).clip(lower=np.sqrt(level * (1 - level) / cells["n_valid"].astype(float)))
-    )
+    nominal = np.sqrt(level * (1 - level) / cells["n_valid"].astype(float))
+    return cells[f"{measure}_mcse"].astype(float).clip(lower=nominal)
 
 
 def slug(text: str) -> str:
@@ -103,13 +108,20 @@ def maximisers(found: Findings) -> list[str]:
 
 
 def worst_first(
-    found: Findings, parameter: str, column: str, mcse: str, target: float, most: int
+    found: Findings,
+    parameter: str,
+    column: str,
+    mcse: str,
+    target: float,
+    most: int,
+    among: pd.Series | None = None,
 ) -> tuple[list[Condition], bool]:
     """The simulated conditions that have `parameter`: all in order, or, beyond `most`, those farthest off in MCSEs.
 
-    Returns the conditions and whether some were left out.
+    `among`: the cells that count (True), where not all do. Returns the conditions and whether some were left out.
     """
     cells = found.cells[(found.cells["parameter"] == parameter) & found.cells[column].notna()]
+    cells = cells if among is None else cells[among.reindex(cells.index)]
     present = [c for c in found.evidence.simulated if c.id in set(cells["condition"])]
     if len(present) <= most:
         return present, False

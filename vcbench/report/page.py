@@ -52,6 +52,7 @@ HEADINGS = {
         "Do standard errors say how much the estimates scatter?",
     ),
     "coverage": ("Coverage", "Coverage", "Do the intervals hold the truth as often as they claim?"),
+    "rejection": ("Tests", "Tests", "Do the tests reject as often as they claim, and find what there is?"),
     "convergence": (
         "Convergence",
         "Log-likelihood against iteration",
@@ -62,7 +63,7 @@ HEADINGS = {
     "acceptance": ("Acceptance", "Acceptance checks", "What the specification demands, and whether the rows show it."),
     "failures": ("Failures", "Failures and boundary fits", "How fits ended. Nothing that failed leaves the tables."),
 }
-BY = {"bias": "p", "errors": "p", "coverage": "p", "convergence": "d"}
+BY = {"bias": "p", "errors": "p", "coverage": "p", "rejection": "p", "convergence": "d"}
 
 
 def command(found: Findings) -> str:

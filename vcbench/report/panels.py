@@ -29,8 +29,9 @@ def dot_panel(
 ) -> Spec:
     """One row a method: a symbol at `x`, a bar from `lo` to `hi`, ▲ at the right edge where `flag` is true.
 
-    `frame` has method, x, lo, hi, flag, tip. `second` draws an open diamond at column `x2` (a second quantity of the
-    same unit); `small` (method, x) draws thin ticks behind. `reference` is a line, `band` a shaded range.
+    `frame` has method, x, lo, hi, flag, tip, and may have `beside`, a text to the right of the symbol. `second` draws
+    an open diamond at column `x2` (a second quantity of the same unit); `small` (method, x) draws thin ticks behind.
+    `reference` is a line, `band` a shaded range.
     """
     methods = list(methods)
     chosen = {m: styles[m] for m in methods}
@@ -87,6 +88,10 @@ def dot_panel(
             "opacity": 1,
         }
         layers.append(layer([r for r in records if has(r, "x2")], mark, x=x("x2"), y=y))
+    said = [r for r in points if r.get("beside")]
+    if said:
+        mark = {"type": "text", "fontSize": 10, "color": MUTED, "align": "left", "dx": 7}
+        layers.append(layer(said, mark, x=x("x"), y=y, text={"field": "beside"}))
     flagged = [r for r in records if r.get("flag")]
     if flagged:
         mark = {"type": "text", "text": "▲", "color": FLAG, "fontSize": 10, "align": "left", "dx": 3}

@@ -66,12 +66,29 @@ class Look:
     dash: list[int]
 
 
-def looks(methods: Iterable[str], named: Mapping[str, str] | None = None) -> dict[str, Look]:
-    """A look for each method: the colour of its family, the next symbol and dash within it."""
+ASKED_AS: Mapping[str, str] = {  # the family whose colour a kind of interval or test has
+    "wald": "EM",
+    "profile": "Second order",
+    "bootstrap": "PX-EM",
+    "posterior": "Posterior",
+    "chi2": "EM",
+    "mixture": "Moments",
+    "exact": "Second order",
+}
+
+
+def looks(
+    methods: Iterable[str],
+    named: Mapping[str, str] | None = None,
+    asked: Mapping[str, tuple[str, Mapping[str, Any]]] | None = None,
+) -> dict[str, Look]:
+    """A look for each method: the colour of its family, or of what it is asked; the next symbol and dash within it."""
     used: dict[str, int] = {}
     out = {}
     for method in methods:
         name = families.family(method, named)
+        if asked and method in asked:
+            name = ASKED_AS.get(str(asked[method][1].get("kind")), name)
         i = used.get(name, 0)
         used[name] = i + 1
         k = i % len(SHAPES)

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from vcbench import numbers as num
 from vcbench.report import families
-from vcbench.report.evidence import Evidence, show
+from vcbench.report.evidence import MEASURES, Evidence, show
 from vcbench.report.findings import Findings
 from vcbench.report.tables import Cell, Table, cut, head
 
@@ -74,12 +74,30 @@ def ademp(found: Findings) -> list[tuple[str, str]]:
         ),
         (
             "Performance measures",
-            "Bias, empirical and model standard error, coverage and RMSE, each with its Monte Carlo standard error "
+            f"{_measured(e)}, each with its Monte Carlo standard error "
             "(MCSE; jackknife where closed forms assume normality), on the fits for which a method has an estimate. "
             "A fit that failed is a row with a status: it is counted, never redrawn. A cell is marked ▲ where it is "
             "more than 2 MCSE from its target. Coverage and model SEs use the fits that have an SE or limits.",
         ),
     ]
+
+
+def _measured(evidence: Evidence) -> str:
+    """What is measured, as the beginning of a sentence."""
+    if not evidence.only:
+        return "Bias, empirical and model standard error, coverage and RMSE"
+    said = [name.replace("_", " ") for name in MEASURES if name in evidence.only]
+    text = num.listing(said, 12)
+    return text[:1].upper() + text[1:]
+
+
+def asked_of(evidence: Evidence, label: str) -> str:
+    """What a method was asked beside its estimate: `wald interval, symmetric_on=log`, `exact test, drop=group`."""
+    if label not in evidence.asked:
+        return ""
+    what, table = evidence.asked[label]
+    rest = [f"{k}={', '.join(v) if isinstance(v, list) else show(v)}" for k, v in table.items() if k != "kind"]
+    return ", ".join([f"{table.get('kind')} {what}", *rest])
 
 
 def _method(evidence: Evidence, label: str) -> str:
@@ -97,7 +115,7 @@ def options_of(evidence: Evidence, label: str) -> str:
 
 
 def method_table(found: Findings) -> Table:
-    """Label, registered name, family, criterion and options of each method, with its symbol."""
+    """Label, registered name, family, criterion and options of each method, with its symbol; what it was asked."""
     e = found.evidence
     rows = [
         tuple(
@@ -108,13 +126,13 @@ def method_table(found: Findings) -> Table:
                 families.family(m, e.named),
                 e.criteria[m].upper() if e.criteria[m] not in ("", "none") else num.ABSENT,
                 options_of(e, m) or "defaults",
+                *([asked_of(e, m) or num.ABSENT] if e.asked else []),
             )
         )
         for m in e.methods
     ]
-    return Table(
-        "methods", "The methods, as they were run", ("label", "method", "family", "criterion", "options"), tuple(rows)
-    )
+    columns = ("label", "method", "family", "criterion", "options", *(["asked for"] if e.asked else []))
+    return Table("methods", "The methods, as they were run", columns, tuple(rows))
 
 
 def condition_table(found: Findings) -> Table:
@@ -166,6 +184,12 @@ DICTIONARY: tuple[tuple[str, str], ...] = (
         "Share of intervals that hold the truth; MCSE √(p(1 − p)/n), Wilson's where p is 0 or 1. It is marked ▲ by the "
         "larger of that and the MCSE at the nominal level.",
     ),
+    (
+        "no interval",
+        "Share of fits without limits, as Wald's on the boundary. Coverage is told twice: of the intervals "
+        "that there are, and with each fit without one counted as a miss.",
+    ),
+    ("type-I error, power", "Share of tests with p ≤ 1 − level where the tested variance is 0, and where it is not."),
     ("bias-eliminated coverage", "Share of intervals that hold the mean of the estimates instead of the truth."),
     ("RMSE", "√mean((θ̂ − θ)²)."),
     (

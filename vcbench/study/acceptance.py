@@ -77,11 +77,7 @@ def _select(spec: Spec, check: Check, i: int, found: pd.DataFrame) -> pd.DataFra
     for column, names in (("method", check.method), ("parameter", check.parameter)):
         if names is not None:
             part = part[part[column].isin([names] if isinstance(names, str) else names)]
-    if check.data is not None:
-        entries = [check.data] if isinstance(check.data, str) else check.data
-        part = part[part["condition"].isin([c.id for c in spec.conditions if c.entry in entries])]
-    else:
-        part = part[part["condition"].isin([c.id for c in spec.conditions if not c.real])]
+    part = part[part["condition"].isin([c.id for c in spec.conditions if check.speaks_of(c)])]
     if part.empty:
         about = ", ".join(f"{k} {v}" for k, v in (("method", check.method), ("parameter", check.parameter)) if v)
         raise SpecError(

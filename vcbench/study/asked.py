@@ -26,7 +26,7 @@ OWN = {  # the options of each kind
     "exact": ("n",),
 }
 REFITS = 999
-DRAWS = 100_000  # an error of the exact null distribution is common to all replicates of a design
+DRAWS = {"exact": 100_000, "bootstrap": REFITS}  # an error of the exact null is common to all replicates of a design
 
 
 class _Asked(BaseModel):
@@ -88,9 +88,9 @@ class TestTable(_Asked):
     n: Annotated[int, Field(ge=100)] | None = None
 
     @property
-    def draws(self) -> int:
-        """`n`, or its default."""
-        return self.n or (DRAWS if self.kind == "exact" else REFITS)
+    def draws(self) -> int | None:
+        """`n` or its default; None where nothing is drawn for sure."""
+        return self.n or DRAWS.get(self.kind)
 
 
 def _spelled_out(said: Any) -> Any:

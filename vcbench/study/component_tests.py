@@ -6,19 +6,20 @@ Both models are fitted to the whole block at once, and an exact null distributio
 """
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from scipy.special import chdtrc
 
 from vcbench.errors import ModelError, did_you_mean
 from vcbench.fit import FitMany, fit_many
-from vcbench.inference.exact_null import ExactNull
+from vcbench.inference.likelihood_ratio import lrt
 from vcbench.model.model import Model
 from vcbench.study.asked import TestTable
 from vcbench.study.rows import BlockFit
+
+SAME = 1e-9  # of 1 + |ℓ|: a difference of two maxima that is rounding
 
 
 def test_component(
@@ -36,42 +37,31 @@ def test_component(
     """
     smaller = without(many.model, test.drop)
     null = fit_many(smaller, many.Y, many.method, many.criterion, **options)
-    wall, cpu = fit.seconds + null.seconds, fit.cpu_seconds + null.cpu_seconds
-    at = time.perf_counter(), time.process_time()
-    p_of = _null_distribution(test, many, null, seeds, design)
-    once = (time.perf_counter() - at[0]) / len(many), (time.process_time() - at[1]) / len(many)
+    shared = _whole(design)
     p, message = np.full(len(many), np.nan), [*fit.message]
+    wall, cpu = fit.seconds + null.seconds, fit.cpu_seconds + null.cpu_seconds
     for r, (one, other) in enumerate(zip(many.status, null.status, strict=True)):
         if not (one.ok and other.ok):
-            said = f"no p-value: the fit without {test.drop} ended {other}" if one.ok else "no p-value"
+            said = f"no p-value: the fit {'with' if not one.ok else 'without'} {test.drop} is no maximum"
             message[r] = "; ".join(m for m in (message[r], said) if m)
             continue
         at = time.perf_counter(), time.process_time()
-        p[r] = p_of(r, max(2.0 * float(many.loglik[r] - null.loglik[r]), 0.0))
-        wall[r] += time.perf_counter() - at[0] + once[0]
-        cpu[r] += time.process_time() - at[1] + once[1]
+        if 2.0 * (many.loglik[r] - null.loglik[r]) <= SAME * (1.0 + abs(many.loglik[r])):
+            p[r] = 1.0  # whatever the null distribution
+        else:
+            seed = _whole(seeds[r]) if test.kind == "bootstrap" else shared
+            p[r] = lrt(null[r], many[r], test.kind, test.draws, seed).p
+        wall[r] += time.perf_counter() - at[0]
+        cpu[r] += time.process_time() - at[1]
     own = [j for j, name in enumerate(fit.parameters) if name in _parameters(many.model, test.drop)]
     p_value = fit.p_value.copy()
     p_value[:, own] = p[:, None]
     return replace(fit, p_value=p_value, message=message, seconds=wall, cpu_seconds=cpu)
 
 
-def _null_distribution(
-    test: TestTable,
-    many: FitMany,
-    null: FitMany,
-    seeds: Sequence[np.random.SeedSequence],
-    design: np.random.SeedSequence,
-) -> Callable[[int, float], float]:
-    """p(r, LRT) of the replicates, with what the design alone determines worked out."""
-    if test.kind == "chi2":
-        df = many.theta.shape[1] - null.theta.shape[1]
-        return lambda r, statistic: float(chdtrc(df, statistic))
-    if test.kind == "exact":
-        seed = int(design.generate_state(1)[0])
-        exact = ExactNull.of(many.model, many.criterion, n_sim=test.draws, seed=seed)
-        return lambda r, statistic: exact.p_value(statistic)
-    raise NotImplementedError
+def _whole(seed: np.random.SeedSequence) -> int:
+    """A seed as the whole number that `lrt` takes."""
+    return int(seed.generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
 def without(model: Model, name: str) -> Model:

@@ -52,7 +52,7 @@ def measures(
         bias d̄ · relative_bias mean(d_i/θ) · empirical_se e · mse mean(d²) · rmse √mse
         relative_mse mean((d/θ)²) · relative_rmse its root · model_se s̄ · model_se_error 100(s̄/e − 1) %
         variance_ratio s̄²/e² · coverage of θ · be_coverage of θ + d̄
-        rejection: p-value < 1 − level where the method has one, else `null` outside the limits
+        rejection: p-value ≤ 1 − level where the method has one, else `null` outside the limits
         interval_width: mean, and its median · no_interval_rate: fits without limits, of a method that has some
         relative_precision 100(e_ref²/e² − 1) % · paired_difference mean(θ̂ − θ̂_ref) · max_abs_difference
         share_equal |θ̂ − θ̂_ref| ≤ 1e-6 (|θ̂| + s + |θ̂_ref| + s_ref)
@@ -190,7 +190,7 @@ def _cost_table(name: str, x: Array | None, M: int) -> dict[str, Callable[[], Es
 def _rejected(g: Group, null: float, alpha: float) -> Array:
     """0/1 by the p-value of a method that has one, else by its limits."""
     by_limits = g.indicator((null < g.lower) | (null > g.upper))
-    by_test = g.indicator(g.p_value < alpha, g.p_value)
+    by_test = g.indicator(g.p_value <= alpha * (1 + 1e-9), g.p_value)
     return np.where(np.isnan(by_test).all(axis=1, keepdims=True), by_limits, by_test)
 
 

@@ -14,7 +14,7 @@ ITERATIONS = {
     "anova": 1,
 }  # fmt: skip
 SECOND_ORDER = 8
-POSTERIOR = {"nuts": (15.0, 0.3), "quadrature": (1.0, 0.05)}  # once a condition and process (compiling), then each fit
+POSTERIOR = {"nuts": (15.0, 0.3), "quadrature": (0.1, 0.01)}  # once a condition and process (compiling), then each fit
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,21 @@ def seconds_per_fit(condition: Condition, method: MethodEntry) -> tuple[float, f
     step, design = _sizes(condition)
     steps = ITERATIONS.get(method.name, SECOND_ORDER)
     limit = method.options.get("max_iter")
-    return design, 3e-5 + step * min(steps, limit if isinstance(limit, int) else steps)
+    fit = 3e-5 + step * min(steps, limit if isinstance(limit, int) else steps)
+    return design, fit + _seconds_asked(method, fit)
+
+
+def _seconds_asked(method: MethodEntry, fit: float) -> float:
+    """Seconds of an interval or a test beside each fit, `fit` being those of one."""
+    seconds = 0.0
+    if method.interval is not None:
+        refits = method.interval.n * fit * (3 if method.interval.type == "bca" else 1)
+        of = {"profile": 1e-3 + 30 * fit, "bootstrap": refits, "posterior": POSTERIOR["quadrature"][1]}
+        seconds += of.get(method.interval.kind, 0.0)
+    if method.test is not None:
+        draws = (method.test.draws or 0) if method.test.kind == "bootstrap" else 0
+        seconds += 1e-3 + draws * fit
+    return seconds
 
 
 def _sizes(condition: Condition) -> tuple[float, float]:

@@ -24,6 +24,9 @@ class _Table(BaseModel):
 class Check(_Table):
     """One acceptance check: `measure` of `method` for `parameter` (all of them where not named) near `target`.
 
+    `data` and `where` (a factor's value, or a list of them) name the conditions that it speaks of; without them, all
+    that are simulated.
+
     FAIL where |value − target| > tolerance + z·MCSE, PASS where |value − target| + z·MCSE ≤ tolerance, else
     INCONCLUSIVE; z is that of `alarm` divided by the number of checks.
     """
@@ -34,6 +37,17 @@ class Check(_Table):
     method: str | list[str] | None = None
     parameter: str | list[str] | None = None
     data: str | list[str] | None = None
+    where: dict[str, Any] = {}
+
+    def speaks_of(self, condition: Condition) -> bool:
+        """True for the conditions that the check is about."""
+        named = [self.data] if isinstance(self.data, str) else self.data
+        if condition.real if named is None else condition.entry not in named:
+            return False
+        for factor, values in self.where.items():
+            if condition.factors.get(factor) not in (values if isinstance(values, list) else [values]):
+                return False
+        return True
 
 
 class StudyTable(_Table):
@@ -154,6 +168,8 @@ def _check_names(
         refers.append((("acceptance", i, "method"), check.method, labels, "method"))
         refers.append((("acceptance", i, "data"), check.data, entries, "data entry"))
     problems = []
+    for i, check in enumerate(table.acceptance if table is not None else []):
+        problems += _check_where(check, ("acceptance", i, "where"), conditions)
     for path, names, known, what in refers:
         for j, name in enumerate([names] if isinstance(names, str) else names or []):
             if isinstance(name, str) and name not in known:
@@ -161,6 +177,23 @@ def _check_names(
                 hint = did_you_mean(name, known, ALIASES if what == "method" else None)
                 text = f"`{path[-1]}` names `{name}`, which is no {what} of this study.{hint}"
                 problems.append(Problem(at, text, f"one of: {', '.join(known)}" if known else ""))
+    return problems
+
+
+def _check_where(check: Check, path: Path, conditions: Sequence[Condition]) -> list[Problem]:
+    """Factors and levels that no condition has."""
+    problems = []
+    for factor, values in check.where.items():
+        known = list(dict.fromkeys(name for c in conditions for name in c.factors))
+        if factor not in known:
+            text = f"`where` names `{factor}`, which is no factor of this study.{did_you_mean(factor, known)}"
+            problems.append(Problem((*path, factor), text, f"one of: {', '.join(known)}", at_key=True))
+            continue
+        levels = list(dict.fromkeys(c.factors[factor] for c in conditions if factor in c.factors))
+        for value in values if isinstance(values, list) else [values]:
+            if value not in levels:
+                text = f"`where` asks for {factor} = {shown(value)}, which no condition has"
+                problems.append(Problem((*path, factor), text, f"one of: {', '.join(map(str, levels))}"))
     return problems
 
 

@@ -176,6 +176,7 @@ class Study:
             replicates=table.replicates,
             level=table.level,
             reference=table.reference,
+            measures=list(table.measures),
             conditions=[
                 {"id": c.id, "data": c.entry, "real": c.real, "factors": dict(c.factors), "settings": dict(c.settings)}
                 for c in spec.conditions

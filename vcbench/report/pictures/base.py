@@ -16,7 +16,7 @@ from vcbench.report.svg import render_svg
 from vcbench.report.tables import Table
 
 WIDE, NARROW = 1040, 350
-PARAMETERS, PANELS, NARROW_PANELS = 6, 8, 4
+PARAMETERS, PANELS, NARROW_PANELS = 6, 12, 4
 Draw = Callable[[bool], Any]
 
 

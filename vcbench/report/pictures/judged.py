@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pandas as pd
 
 from vcbench import numbers as num
-from vcbench.report.findings import Findings, slug, worst_first
+from vcbench.report.findings import NEAR, Findings, slug, worst_first
 from vcbench.report.pictures.base import PANELS, Figure, chance, condition_panels, domain_of, figure, left_out
 from vcbench.report.tables import Cell, cut, head
 
@@ -107,6 +107,8 @@ def coverage(found: Findings, parameter: str) -> Iterator[Figure]:
     frame["lo"] = (frame["x"] - 200 * cells["coverage_mcse"]).clip(lower=0)
     frame["hi"] = (frame["x"] + 200 * cells["coverage_mcse"]).clip(upper=100)
     frame["flag"] = cells["coverage_off"]
+    missed = cells["no_interval_rate"] > 0
+    frame["x2"] = 100 * cells["coverage_penalised"].where(missed)
     frame["tip"] = [
         f"{r.method}: {num.plus_minus(100 * r.coverage, 100 * r.coverage_mcse)} %" for r in cells.itertuples()
     ]
@@ -115,24 +117,34 @@ def coverage(found: Findings, parameter: str) -> Iterator[Figure]:
             head(found.label(r.condition), r.condition),
             head(r.method),
             Cell(num.plus_minus(100 * r.coverage, 100 * r.coverage_mcse), r.coverage, "off" if r.coverage_off else ""),
+            Cell(num.percent(r.no_interval_rate), r.no_interval_rate),
+            Cell(num.plus_minus(100 * r.coverage_penalised, 100 * r.coverage_penalised_mcse), r.coverage_penalised),
             Cell(num.plus_minus(100 * r.be_coverage, 100 * r.be_coverage_mcse), r.be_coverage),
+            Cell(num.plus_minus(r.interval_width_median, r.interval_width_median_mcse), r.interval_width_median),
             Cell(num.plus_minus(r.interval_width, r.interval_width_mcse), r.interval_width),
         )
         for r in cells.itertuples()
     ]
     name = f"coverage-{slug(parameter)}"
-    columns = ("condition", "method", "coverage, % ± MCSE", "bias-eliminated coverage, %", "mean width ± MCSE")
+    columns = (
+        "condition", "method", "coverage, % ± MCSE", "no interval", "coverage, no interval being a miss, %",
+        "bias-eliminated coverage, %", "median width ± MCSE", "mean width ± MCSE",
+    )  # fmt: skip
     table = cut(name, f"Coverage of {100 * level:g} % intervals for {parameter}", columns, rows, heads=2)
     caption = (
         f"Share of {100 * level:g} % intervals that hold the true {parameter}, bars ± 2 MCSE, line at the nominal "
-        f"level. "
+        f"level, shaded within {100 * NEAR:g} points of it. "
+        f"{'Open diamond: with a fit that gives no interval counted as a miss. ' if missed.any() else ''}"
         f"{chance(int(cells['coverage_off'].sum()), len(cells))}{left_out(some, 'coverage')}"
     )
     low = max(0.0, min(float(frame["lo"].min()), 100 * level - 8), 100 * level - 35)
-    if float(frame["x"].min()) < low:
+    if float(frame[["x", "x2"]].min().min()) < low:
         caption += f" Values below {low:g} are drawn at the left edge."
-    frame["x"], frame["lo"] = frame["x"].clip(lower=low), frame["lo"].clip(lower=low)
+    frame["beside"] = [num.percent(x / 100, 0) if x < low else "" for x in frame["x"]]
+    for column in ("x", "lo", "x2"):
+        frame[column] = frame[column].clip(lower=low)
     draw = condition_panels(
-        found, frame, shown, [low - 1.5 if low > 0 else 0.0, 100.0], "coverage, %", reference=100 * level
-    )
+        found, frame, shown, [low - 1.5 if low > 0 else 0.0, 100.0], "coverage, %", reference=100 * level,
+        band=(100 * (level - NEAR), min(100 * (level + NEAR), 100.0)), second=bool(missed.any()),
+    )  # fmt: skip
     yield figure(name, "coverage", f"Coverage for {parameter}", caption, table, draw, parameter=parameter)

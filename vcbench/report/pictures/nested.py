@@ -1,13 +1,14 @@
 """Nested-loop plots: a measure in every condition of a grid."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from vcbench import numbers as num
-from vcbench.report.evidence import Condition, show
+from vcbench.report.evidence import BIASES, STEPS, Condition, show
 from vcbench.report.findings import Findings, maximisers, slug
 from vcbench.report.marks import APART, Spec, by, layer, point, records_of
 from vcbench.report.pictures.base import Figure, figure
@@ -25,32 +26,38 @@ def nested(found: Findings) -> Iterator[Figure]:
     conditions = sorted(conditions, key=lambda c: (*(_rank(c.factors[f]) for f in factors), c.id))[:120]
     place = {c.id: i for i, c in enumerate(conditions)}
     strip = _strip(conditions, factors)
+    about = found.evidence.about
     cost = found.cost[found.cost["condition"].isin(place) & found.cost["n_iter"].notna()]
     cost = cost[cost["method"].isin(maximisers(found))]
-    if len(cost):
+    if len(cost) and about(*STEPS):
         frame = pd.DataFrame(
             {"place": cost["condition"].map(place), "method": cost["method"], "y": cost["n_iter"].clip(lower=NONE)}
         )
         yield _loop(found, conditions, strip, frame, "iterations", "Iterations in every condition", True, num.count)
     cells = found.cells[found.cells["condition"].isin(place)]
-    if found.evidence.judged and len(cells):
-        parameter = found.evidence.judged[0]
-        cells = cells[(cells["parameter"] == parameter) & cells["bias"].notna()]
-        relative = bool(len(cells)) and bool(cells["relative_bias"].notna().all())
-        value = 100 * cells["relative_bias"] if relative else cells["bias"]
-        frame = pd.DataFrame({"place": cells["condition"].map(place), "method": cells["method"], "y": value})
-        title = f"{'Relative bias, %, of' if relative else 'Bias of'} {parameter} in every condition"
-        if len(frame):
-            yield _loop(
-                found,
-                conditions,
-                strip,
-                frame,
-                f"bias-{slug(parameter)}",
-                title,
-                False,
-                lambda v: num.significant(v, 3),
-            )
+    if not found.evidence.judged or cells.empty:
+        return
+    parameter = found.evidence.judged[0]
+    cells = cells[cells["parameter"] == parameter]
+    relative = bool(cells.loc[cells["bias"].notna(), "relative_bias"].notna().all())
+    level = 100 * found.level
+    for name, column, what, target, wanted in (
+        ("bias", "relative_bias" if relative else "bias", "Relative bias, %, of" if relative else "Bias of", 0.0,
+         about(*BIASES)),
+        ("coverage", "coverage", f"Coverage, %, of {level:g} % intervals for", level, about("coverage")),
+        ("rejection", "rejection", f"Rejections, %, at {100 - level:g} % of", 100 - level, about("rejection")),
+    ):  # fmt: skip
+        here = cells[cells[column].notna()]
+        if not wanted or here.empty or (name != "bias" and not found.evidence.only):
+            continue
+        scale = 1.0 if column == "bias" else 100.0
+        floor = level - 25 if name == "coverage" else -np.inf
+        frame = pd.DataFrame(
+            {"place": here["condition"].map(place), "method": here["method"], "y": scale * here[column]}
+        )
+        title = f"{what} {parameter} in every condition"
+        shown = partial(num.significant, digits=3)
+        yield _loop(found, conditions, strip, frame, f"{name}-{slug(parameter)}", title, False, shown, target, floor)
 
 
 def _rank(value: Any) -> tuple[int, float, str]:
@@ -89,6 +96,8 @@ def _loop(
     title: str,
     log: bool,
     shown: Callable[[float], str],
+    reference: float | None = None,
+    floor: float = -np.inf,
 ) -> Figure:
     methods = [m for m in found.evidence.methods if m in set(frame["method"])]
     values = frame.set_index(["place", "method"])["y"]
@@ -99,13 +108,17 @@ def _loop(
         rows.append(tuple(cells))
     table = cut(f"nested-{name}", title, ("condition", *methods), rows)
 
+    drawn = frame.assign(y=frame["y"].clip(lower=floor))
+
     def draw(narrow: bool) -> Any:
-        return nested_plot(frame, strip, methods, found.styles, log=log, reference=None if log else 0.0)
+        return nested_plot(drawn, strip, methods, found.styles, log=log, reference=reference)
 
     factors = list(dict.fromkeys(strip["factor"]))
     caption = (
         f"{title}, a line a method; the strips give the levels of {num.listing(factors)}, the last varying fastest."
     )
+    if bool((frame["y"] < floor).any()):
+        caption += f" Values below {floor:g} are drawn there."
     return figure(f"nested-{name}", "conditions", title, caption, table, draw)
 
 

@@ -8,6 +8,7 @@ import pandas as pd
 
 from vcbench import numbers as num
 from vcbench.report import endings, marks
+from vcbench.report.evidence import STEPS, TIMES
 from vcbench.report.findings import Findings, maximisers
 from vcbench.report.panels import dot_panel
 from vcbench.report.pictures.base import Figure, decades, figure, layout
@@ -61,11 +62,12 @@ def speed(found: Findings) -> Iterator[Figure]:
         "Medians over conditions of the medians over data sets.",
     )
     frames = []
-    for series, column, title, expr in (
-        (iterations, "n_iter", "Iterations", ITERATIONS),
-        (cpu, "cpu_seconds", "CPU time of one fit", marks.SECONDS),
+    about = found.evidence.about
+    for series, column, title, expr, wanted in (
+        (iterations, "n_iter", "Iterations", ITERATIONS, about(*STEPS)),
+        (cpu, "cpu_seconds", "CPU time of one fit", marks.SECONDS, about(*TIMES)),
     ):
-        if series.empty:
+        if series.empty or not wanted:
             continue
         least = NONE if column == "n_iter" else float(series[series > 0].min())
         small = cost[cost[column].notna()][["method", column]].rename(columns={column: "x"})

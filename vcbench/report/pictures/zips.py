@@ -14,7 +14,9 @@ from vcbench.report.tables import Cell, Table, head
 
 
 def zips(found: Findings, parameter: str) -> Iterator[Figure]:
-    conditions, _ = worst_first(found, parameter, "coverage", "coverage_mcse", found.level, 1)
+    asked = any(what == "interval" for what, _ in found.evidence.asked.values())
+    among = found.cells["truth"] != 0 if asked else None  # of intervals, where each of them can hold the truth
+    conditions, _ = worst_first(found, parameter, "coverage", "coverage_mcse", found.level, 1, among)
     if not conditions:
         return
     condition = conditions[0]
@@ -22,12 +24,13 @@ def zips(found: Findings, parameter: str) -> Iterator[Figure]:
         "method"
     )
     panels: list[tuple[str, pd.DataFrame, float]] = []
-    for name, methods in found.groups:
+    answers = [(m, (m,)) for m in found.evidence.methods] if asked else list(found.groups)
+    for name, methods in answers:
         method = found.representative(methods)
         lines = endings.zip_lines(found.evidence, condition.id, parameter, method)
         if len(lines) and method in cells.index:
             panels.append((name, lines, float(cells.loc[method, "coverage"])))
-    panels = panels[:6]
+    panels = panels[: 8 if asked else 6]
     if not panels:
         return
     truth = float(cells["truth"].iloc[0])
@@ -39,7 +42,7 @@ def zips(found: Findings, parameter: str) -> Iterator[Figure]:
     rows = [
         (
             head(name),
-            head(", ".join(dict(found.groups)[name])),
+            head(", ".join(dict(answers)[name])),
             Cell(num.percent(share), share),
             Cell(num.count(len(lines)), len(lines)),
         )

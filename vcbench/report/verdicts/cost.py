@@ -4,17 +4,20 @@ import pandas as pd
 
 from vcbench import numbers as num
 from vcbench.report import endings, words
-from vcbench.report.evidence import show
+from vcbench.report.evidence import STEPS, show
 from vcbench.report.findings import Findings, maximisers
 from vcbench.report.verdicts.base import Verdict
 
 
 def speed(found: Findings) -> Verdict | None:
     """Iterations of the maximisers relative to the one with fewest, and the CPU time of the extremes."""
-    climbers = maximisers(found)
+    climbers = maximisers(found) if found.evidence.about(*STEPS) else []
     iterations = endings.typical(found.cost, "n_iter")
     iterations = iterations[iterations.index.isin(climbers)].sort_values(kind="stable")
     cpu = endings.typical(found.cost, "cpu_seconds").sort_values(kind="stable")
+    if found.evidence.asked and len(cpu) > 1:
+        said = [f"{method} {num.seconds(value)}" for method, value in cpu.items()]
+        return Verdict("good", "Cost", f"CPU time of a fit and what it was asked: {num.listing(said, 12)}.", "speed")
     if len(iterations) < 2 and len(cpu) < 2:
         return None
     parts = []
