@@ -22,7 +22,7 @@ from vcbench.numbers import fixed, p_clause, significant
 
 METHODS = ("auto", "chi2", "mixture", "exact", "bootstrap")
 FEW_LEVELS = 50  # below, `auto` prefers the exact distribution to its limit (MATH §6)
-LARGEST = 2000  # rows or effects, the fewer of both, up to which `auto` asks for eigenvalues
+LARGEST = 1000  # rows or effects, the fewer of both, up to which `auto` asks for eigenvalues
 N_SIM = {"exact": 10_000, "bootstrap": 1000, "mixture": DRAWS}  # draws where `n_sim` is None
 ROUNDING = 1e-9  # of 1 + |ℓ|: differences of ℓ that are none
 
