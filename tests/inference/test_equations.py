@@ -145,7 +145,9 @@ def test_equations__a_relationship_matrix_or_plain_columns(way):
     np.testing.assert_allclose(at.derivative(1, np.eye(n)), Z @ Z.T, atol=1e-12)
 
 
-def test_equations__a_matrix_that_is_no_covariance_is_refused():
+def test_equations__a_matrix_that_is_no_covariance_is_refused(way):
     model = vc.Model.from_formula("y ~ x + (1 | unit)", DATA)
-    with pytest.raises(ModelError, match="not positive definite"):
+    with pytest.raises(ModelError, match=r"matrix of `unit` has a negative eigenvalue \(-2\)"):
         Equations.at(model, [-2.0, 1.0])
+    with pytest.raises(ModelError, match="not positive definite"):
+        Equations.at(model, [0.1, -1.0])

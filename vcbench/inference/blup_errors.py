@@ -18,13 +18,10 @@ from typing import Any
 import numpy as np
 from scipy.sparse import block_diag, csc_matrix, csr_matrix, hstack, issparse
 
-from vcbench.errors import ModelError
 from vcbench.inference.equations import Residuals, Term
 from vcbench.inference.inverse import FULL, Inverse, inverse_of
 from vcbench.kernels.protocol import Basis
 from vcbench.model.model import Model
-
-NEGATIVE = 1e-10  # of its largest eigenvalue: an Ω with one below −NEGATIVE is no covariance
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -52,17 +49,6 @@ class BlupErrors:
         """
         theta = np.asarray(theta, float)
         terms = tuple(Term.of(c, Omega) for c, Omega in zip(model.components, model.Omegas(theta), strict=True))
-        for t in terms:
-            values = np.linalg.eigvalsh(t.Omega)
-            if values[0] < -NEGATIVE * max(abs(values[-1]), abs(values[0])):
-                raise ModelError(
-                    f"component `{t.component.name}` has a negative variance ({values[0]:.6g}): random effects with it "
-                    "do not exist, nor do errors of their prediction. Fit by a likelihood method."
-                )
-        if not theta[-1] > 0 and model.noise.is_plain:
-            raise ModelError(
-                f"`{model.theta_names[-1]}` is {theta[-1]:g}: errors of prediction need a positive residual variance."
-            )
         R = Residuals.at(model, theta)
         Ri, basis = R.inverse(), Basis.of(np.asarray(model.X, float))
         Q = basis.Q

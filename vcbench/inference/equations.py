@@ -23,6 +23,7 @@ from vcbench.model.jets import Jet, variables
 from vcbench.model.model import Model
 from vcbench.model.noise import Noise
 
+NEGATIVE = 1e-9  # of its largest entry: an eigenvalue of Ω below minus that is no rounding
 SMALL = 400  # rows up to which a dense V costs nothing
 LARGEST = 20_000  # rows from which a dense V is refused
 FULL = 0.2  # share of non-zeros in M from which it is factorised dense
@@ -129,6 +130,12 @@ class Term:
         """A component at its Ω."""
         related, precision = _same, None
         relation = c.relation
+        least = float(np.linalg.eigvalsh(Omega)[0]) if Omega.size else 0.0
+        if least < -NEGATIVE * float(np.abs(Omega).max(initial=0.0)):
+            raise ModelError(
+                f"the estimated covariance matrix of `{c.name}` has a negative eigenvalue ({least:.4g}), as raw "
+                "estimates by moments may: nothing can be said of its effects. Fit by REML or ML."
+            )
         Z = [c.incidence(a) for a in range(c.n_effects)]
         if relation is not None and relation.precision is not None:
             precision = csc_matrix(relation.precision)
@@ -188,6 +195,8 @@ class Residuals:
         noise, n = model.noise, model.n_obs
         tau = theta if not model.is_structured else model.working.tau(model.working.w(theta))
         half = np.ones(n) if noise.weights is None else 1.0 / np.sqrt(noise.weights)
+        if not tau[-1] > 0:
+            raise ModelError(f"the residual variance is {tau[-1]:.4g}: V(θ) is not positive definite.")
         if noise.is_plain:
             return cls(noise, n, 0, float(tau[-1]), 0.0, half, None, [], [])
         k = noise.family.n_phi
