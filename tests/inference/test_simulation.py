@@ -134,7 +134,7 @@ def test_simulate__says_what_is_wrong():
         simulate(m, [1.0, 0.0, 1.0, 1.0], [0.0, np.nan])
     with pytest.raises(DataError, match="covariance matrix of `Subject` is not positive semi-definite"):
         simulate(m, [1.0, 2.0, 1.0, 1.0], [0.0, 0.0])
-    with pytest.raises(DataError, match="residual variance is -1"):
+    with pytest.raises(ModelError, match="residual variance is -1"):
         simulate(m, [1.0, 0.0, 1.0, -1.0], [0.0, 0.0])
     with pytest.raises(MethodError, match="`n` is 0"):
         simulate(m, [1.0, 0.0, 1.0, 1.0], [0.0, 0.0], 0)

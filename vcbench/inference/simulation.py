@@ -28,7 +28,8 @@ def simulate(model: Model, theta: Any, beta: Any, n: int = 1, seed: Any = None) 
     """Y (n_obs, n): n responses of `model` at θ (p,), natural units, and β (d,).
 
     seed: what `numpy.random.default_rng` takes, a Generator among it. Raises ModelError for θ or β of another length or
-    not finite, DataError for an Ω that is not positive semi-definite and an R that is not positive definite.
+    not finite and a residual variance that is not above 0, DataError for an Ω that is not positive semi-definite and a
+    correlation of residuals that is not positive definite.
     """
     theta, beta = np.asarray(theta, float), np.asarray(beta, float)
     for name, values, names in (("θ", theta, model.theta_names), ("β", beta, model.X_names or ())):
@@ -112,8 +113,6 @@ def _by_precision(relation: Any, z: np.ndarray) -> np.ndarray:
 def _residuals(model: Model, theta: np.ndarray) -> list[Source]:
     """e, and the nugget where there is one."""
     R = Residuals.at(model, theta)
-    if not R.sigma2 > 0 and not R.extra > 0:
-        raise DataError(f"responses cannot be drawn: the residual variance is {R.sigma2:g}; it must be above 0.")
     if R.table is None:
         sd = np.sqrt(R.sigma2) * R.half[:, None]
         return [(R.n, lambda z: sd * z)]
