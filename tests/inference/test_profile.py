@@ -142,8 +142,8 @@ class TestBoundary:
         self.check(fit)
         got = profile_interval(fit, "Block:cor((Intercept),nitro)")
         assert (got.lower, got.upper) == (-1.0, 1.0)
-        assert got.note == ("the estimate lies on the boundary; lower limit at the boundary: a variance may be 0, where "
-                            "a correlation is anything")  # fmt: skip
+        plateau = "lower limit at the boundary: a variance may be 0, where a correlation is anything"
+        assert got.note == f"the estimate lies on the boundary; {plateau}"
 
     @pytest.mark.parametrize(
         ("subjects", "days"),
@@ -315,13 +315,13 @@ class TestHonesty:
     @pytest.mark.parametrize(
         ("quantity", "options", "message"),
         [
-            ("Subject:sd(Day)", {}, r"`Subject:sd\(Day\)` is no parameter|unknown name|cannot read|not understood"),
+            ("Subject:sd(Day)", {}, r"`Subject:sd\(Day\)` is no parameter of this fit\. Did you mean `Subj"),
             ("Dayz", {}, r"`Dayz` is no parameter of this fit\. Did you mean `Days`\?"),
             ("h2 = Subjct / total", {}, "unknown name `Subjct`"),
             (3, {}, "a quantity is a name, an expression or a function of the parameters, not 3"),
             ("Days", {"level": 95}, "`level` is 95; it must be a confidence level between 0 and 1"),
             ("residual:sd", {"criterion": "REML"}, 'unknown criterion `REML`. Choose "ml" or "reml"'),
-            (lambda v: v["residual:vr"], {}, r"asks for `residual:vr`, which is no parameter\. Did you mean `residual:var`"),
+            (lambda v: v["residual:vr"], {}, r"asks for `residual:vr`, which is no parameter\. Did you mean `res"),
         ],
     )  # fmt: skip
     def test_profile__refuses_what_it_does_not_know(self, quantity, options, message):
@@ -408,7 +408,7 @@ class TestTable:
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(40))
 def test_profile__of_drawn_problems_has_the_deviance_of_the_level(seed):
-    """Grouped, spectral, crossed, low rank; interior, singular and zero: every limit by several starts of the oracle."""
+    """Grouped, spectral, crossed, low rank; interior, singular and zero: each limit by several starts of the oracle."""
     kinds = ("one-way-unbalanced", "slope-un", "slope-diag", "K", "two-Z", "crossed", "nested", "group-and-K")
     model = draw_problem(kinds[seed % 8], 5 + seed % 4, 4, n_covariates=seed % 3, zero=bool(seed % 2), seed=seed).model
     fit = vc.fit(model, criterion=("ml", "reml")[seed // 8 % 2])
@@ -416,7 +416,7 @@ def test_profile__of_drawn_problems_has_the_deviance_of_the_level(seed):
         pytest.skip(f"no maximum: {fit.status}")
     for name in (*sd_names(fit), *fit.facts.beta_names):
         got = profile_interval(fit, name)
-        assert not (np.isnan(got.lower) or np.isnan(got.upper)), got.note
+        assert not np.isnan([got.lower, got.upper]).any(), got.note
         for limit in (got.lower, got.upper):
             deviance = dense_deviance(fit, name, limit, starts=4) if np.isfinite(got.estimate) else 0.0
             if limit in (0.0, -1.0, 1.0):

@@ -23,6 +23,7 @@ LONGEST = 1.0  # of a step: r is of order one
 FLOOR = 1e-10  # of the largest eigenvalue of NᵀHN: a direction below it is flat
 BENT = 1e-7  # of the same: a negative eigenvalue beyond it is one
 ROUNDING = 1e-11  # share of 1 + |ℓ| that is rounding
+NEAR_KNOWN = 0.5  # standard errors from a known maximum within which a search ends there
 NEAR_WALL = 1e-3  # a step that would cross a wall from nearer than it is not made: the search stops there
 Surface = tuple[float, np.ndarray, np.ndarray | None]
 
@@ -131,6 +132,11 @@ class Peak:
     t: float = math.nan
     stopped: bool = False
 
+    def distance(self, r: np.ndarray) -> float:
+        """How far r is from the maximum, along the surface, in standard errors."""
+        move = self.vectors.T @ (self.N.T @ (r - self.r))
+        return math.sqrt(float(move @ (self.values * move)))
+
     def towards(self, t: float) -> np.ndarray:
         """r at the maximum on h = t, to first order in t."""
         if self.a is None:
@@ -141,10 +147,14 @@ class Peak:
         return self.r + move - self.N @ (along * min(1.0, LONGEST / size if size > 0 else 1.0))
 
 
-def peak(f: Any, surface: Any, t: float, r: np.ndarray, tol: float | None = None) -> Peak | None:
+def peak(
+    f: Any, surface: Any, t: float, r: np.ndarray, tol: float | None = None, known: Peak | None = None
+) -> Peak | None:
     """The maximum of f.at (a `roots.Likelihood`) on surface = t (None: everywhere) from r; None where there is none to
     be found: V is not positive definite at the start, or no end after MOST_STEPS steps. tol: distance in standard
-    errors from which one step more, not evaluated, ends the search."""
+    errors from which one step more, not evaluated, ends the search. known: a maximum on the same surface; a search that
+    comes near it is given up, None.
+    """
     start = r if surface is None else surface.onto(r, t)
     at = None if start is None else f.at(start)
     if at is None:
@@ -152,6 +162,8 @@ def peak(f: Any, surface: Any, t: float, r: np.ndarray, tol: float | None = None
     tol = tol or (TOL if f.exact else TOL_INEXACT)
     escapes = 0
     for _ in range(MOST_STEPS):
+        if known is not None and known.distance(at.r) < NEAR_KNOWN:
+            return None
         a, N, H, slope = _frame(at, surface)
         values, vectors = np.linalg.eigh(N.T @ H @ N)
         top = max(float(np.abs(values).max(initial=0.0)), 1e-300)

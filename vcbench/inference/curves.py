@@ -24,12 +24,15 @@ from vcbench.inference.constrained import Angle, Coordinate, Peak, Smooth, peak
 from vcbench.inference.quantities import Quantity
 from vcbench.inference.roots import Likelihood, Roots
 from vcbench.kernels.choose import build
+from vcbench.kernels.low_rank import n_columns
+from vcbench.model.model import Model
 
 AT_EDGE = 2e-5  # an estimate whose t is nearer to an edge lies on it
 OFF_EDGE = 1e-5  # where ∇h does not exist on the edge, the profile there is taken so far inside: it is flat
 FLAT = 1e-8  # share of ∇²g's largest entry below which ∇g is 0
 NEARBY = 4.0  # maxima beside a face are looked for where its ℓ lies no further down than so many times the profile's
 BESIDE = 0.1  # SD, of the residual's at OLS, from which they are looked for
+SMALL = 100  # columns of Z up to which that is so
 POOR = 3.0  # an SD of fewer standard errors is poorly determined
 OTHER = 1e-6  # ℓ by which another maximum is higher
 HALVINGS = 5  # of a step along the curve that found no maximum
@@ -59,7 +62,7 @@ class Reference:
         from vcbench.solvers.solve import solve
 
         model = fit._need_model("a profile")
-        self.kernel: Any = build(model, fit.kernel or "auto")
+        self.kernel: Any = build(model, _kernel_name(model, fit.kernel or "auto"))
         own = criterion == fit.criterion and not fit.is_moments and fit.is_estimate
         theta = fit.theta_values if own else solve(self.kernel, "auto", criterion, trace=False).theta
         self.criterion = criterion
@@ -90,6 +93,12 @@ class Reference:
         top = peak(f, None, 0.0, r)
         assert top is not None
         return f, top
+
+
+def _kernel_name(model: Model, name: str) -> str:
+    """The fit's kernel; `low_rank` for a small crossed design, whose second derivatives it answers in half the time."""
+    small = name == "crossed" and n_columns(model) <= min(SMALL, model.n_obs - model.n_fixed - 1)
+    return "low_rank" if small else name
 
 
 def reference(fit: Any, criterion: str) -> Reference:
@@ -149,7 +158,7 @@ class Curve:
             if spread[j] > 0.0 and size * size < POOR * POOR * spread[j]:
                 r = top.r.copy()
                 r[j] = BESIDE if size > 3 * BESIDE else 5 * BESIDE
-                found = self._from(point.t, r)
+                found = self._from(point.t, r, top)
                 if found is not None and found.loglik > best.loglik + OTHER:
                     best = found
         return best
@@ -165,8 +174,8 @@ class Curve:
         found = self._from(t, near.peak.towards(t))
         return self._from(t, near.peak.r) if found is None else found
 
-    def _from(self, t: float, r: np.ndarray) -> Point | None:
-        found = peak(self.f, self.surface, t, r)
+    def _from(self, t: float, r: np.ndarray, known: Peak | None = None) -> Point | None:
+        found = peak(self.f, self.surface, t, r, known=known)
         return None if found is None or found.stopped else Point(t, found.loglik, found.slope, found)
 
 

@@ -65,14 +65,14 @@ class FixedCurve(Curve):
     def _at(self, t: float, near: Point) -> Point | None:
         return self._from(t, near.peak.r)
 
-    def _from(self, t: float, r: np.ndarray) -> Point | None:
+    def _from(self, t: float, r: np.ndarray, known: Peak | None = None) -> Point | None:
         c = self.natural(t)
         roots = self.ref.f.roots
         if self.kernel is None:
             f: Likelihood = Given(self.ref.kernel, roots, self.beta_c * c)
         else:
             f = Likelihood(self.kernel.bind(self.ref.kernel.model.y - c * self.column), "ml", roots)
-        found = peak(f, None, t, r)
+        found = peak(f, None, t, r, known=known)
         self.used += f.n_eval + 1
         if found is None:
             return None

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 WIDEST = 4.0  # |ζ| to which a curve is drawn
 SPACING = 0.5  # of ζ between two points of a curve
 MOST_POINTS = 40  # on one side of a curve
+LEVELLING = 1e-3  # of ζ: a step that adds less ends a curve
 MOST_STILL = 5  # points in a row between which ζ hardly rises: the profile levels off
 
 
@@ -103,19 +104,36 @@ def profile_curve(
 ) -> ProfileCurve:
     """The profile of a quantity for ζ from −widest to widest, or to the edges of its range; raises as
     `profile_interval`."""
+    return profile_limits(fit, quantity, (), criterion, widest)[0]
+
+
+def profile_limits(
+    fit: Any,
+    quantity: str | Callable | Quantity,
+    levels: Sequence[float],
+    criterion: str | None = None,
+    widest: float = WIDEST,
+) -> tuple[ProfileCurve, dict[float, tuple[float, float]]]:
+    """`profile_curve`, and the limits of the intervals of several levels, which are among its points; without levels
+    its points are spread evenly in ζ."""
+    from vcbench.inference.intervals import quantile
+
     if not widest > 0:
         raise MethodError(f"`widest` is {widest!r}; it must be a positive ζ, such as 4.")
     q, criterion, note = _asked(fit, quantity, criterion)
     ref = reference(fit, criterion)
     curve = _curve(ref, q)
+    limits = {level: [math.nan, math.nan] for level in levels}
     if isinstance(curve, str):
         empty = np.zeros(0)
-        return ProfileCurve(q.name, criterion, empty, empty, empty, np.zeros((0, len(ref.theta))), curve)
+        return ProfileCurve(q.name, criterion, empty, empty, empty, np.zeros((0, len(ref.theta))), curve), {}
     points, notes = [(0.0, curve.start)], [note, _short(ref, fit)]
     try:
-        for side in (-1, 1):
+        for i, side in enumerate((-1, 1)):
             branch = Branch(curve, side)
-            said = _walk(branch, widest)
+            for level in sorted(levels):
+                limits[level][i] = branch.end(quantile(level)).value
+            said = _beyond(branch, widest) if levels else _walk(branch, widest)
             _fill(branch)
             notes += [said] if said else []
             points += branch.points[1:]
@@ -125,10 +143,11 @@ def profile_curve(
     points.sort(key=lambda z: z[1].t)
     value = np.array([curve.natural(p.t) for _, p in points])
     value[[p is curve.start for _, p in points]] = _estimate(ref, q, curve)
-    return ProfileCurve(
+    found = ProfileCurve(
         q.name, criterion, value, np.array([z for z, _ in points]), np.array([p.loglik for _, p in points]),
         np.array([curve.theta(p) for _, p in points]), "; ".join(n for n in notes if n),
     )  # fmt: skip
+    return found, {level: (lower, upper) for level, (lower, upper) in limits.items()}
 
 
 def profile_table(
@@ -213,6 +232,24 @@ def _short(ref: Reference, fit: Any) -> str:
     """A sentence where the fit stopped before its maximum."""
     gap = ref.top.loglik - fit.loglik
     return f"the fit stopped {gap:.3g} below its maximum, about which this is the profile" if ref.short else ""
+
+
+def _beyond(branch: Branch, widest: float) -> str:
+    """Points from the outermost found until |ζ| ≥ widest or the edge; a sentence where it ended before."""
+    curve, side = branch.curve, branch.side
+    for _ in range(MOST_POINTS):
+        zeta, last = branch.points[-1]
+        if abs(zeta) >= widest or curve.is_edge(last.t) == side:
+            return ""
+        rate = branch.rate(zeta, last)
+        step = (widest - abs(zeta) + 0.02) * abs(rate) if math.isfinite(rate) else branch.slope_unit
+        t = last.t + side * min(step, 2.0 * abs(last.t - curve.start.t) + branch.slope_unit)
+        t = curve.edge(side) if curve.is_edge(t) == side else t
+        if branch.add(t) is None:
+            return f"no maximum was found beyond {curve.natural(last.t):.6g}"
+        if abs(branch.points[-1][0]) - abs(zeta) < LEVELLING:
+            return f"the profile levels off: ζ is {branch.points[-1][0]:.3g} at {curve.natural(t):.6g}"
+    return ""
 
 
 def _walk(branch: Branch, widest: float) -> str:

@@ -109,9 +109,10 @@ def quantity_of(facts: Any, said: "str | Callable | Quantity") -> Quantity:
         if row.parameter.startswith(("cov(", "cor(")) and row.kind != "other":
             places = _places(theta_names, row.at) or places
         return Quantity(said, row.kind, p, read_expression(row.expression, known), places)
-    if not set(said) & set("=+-*/()` ") and said not in known:
+    is_name = not set(said) & set("=+-*/()` ") or (":" in said and "`" not in said)
+    if is_name and said not in known:
         raise MethodError(
-            f"`{said}` is no parameter of this fit.{did_you_mean(said, [*rows, *beta_names])} It has: "
+            f"`{said}` is no parameter of this fit.{did_you_mean(said, [*rows, *known])} It has: "
             f"{', '.join([*theta_names, *beta_names])}."
         )
     f = read_expression(said, known)
