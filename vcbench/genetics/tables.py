@@ -122,11 +122,9 @@ def join(
     used = np.flatnonzero(reason == "")
     dropped = samples[SAMPLE_IDS].assign(reason=reason)[reason != ""].reset_index(drop=True)
     if len(used) == 0:
-        raise DataError(
-            "no sample has genotypes, a phenotype and all covariates: "
-            + ", ".join(f"{count:,} {why}" for why, count in dropped.groupby("reason").size().items())
-            + f", of {len(samples):,}. Covariates that are missing for everybody are best left out."
-        )
+        why = ", ".join(f"{count:,} {words}" for words, count in dropped.groupby("reason").size().items())
+        hint = " A covariate that is missing for most is best left out." if len(tables) > 1 else ""
+        raise DataError(f"no sample is left of {len(samples):,}: {why}.{hint}")
     kept = {kind: frame.iloc[used].reset_index(drop=True) for kind, frame in values.items()}
     chosen = samples.iloc[used].reset_index(drop=True)
     X = _design(kept.get("qcovar"), kept.get("covar"), len(used))
