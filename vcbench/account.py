@@ -273,4 +273,5 @@ def _tests(fit: "Fit", notes: list[str]) -> tuple[TermTest, ...]:
             notes.append(f"{r.label} is not tested: {error}")
         else:
             out.append(TermTest(r.label, test.statistic, test.p, test.null))
+            notes += [f"test without {r.label}: {note}" for note in test.notes]
     return tuple(out)

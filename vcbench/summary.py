@@ -205,7 +205,8 @@ def _notes(fit: "Fit") -> list[str]:
     z = quantile(LEVEL)
     for line in account.lines:
         lower, upper = line.estimate - z * line.se, line.estimate + z * line.se
-        if line.kind == "variance" and lower < 0 and fit.limits is None and not fit.is_moments:
+        regular = line.kind == "variance" and not line.note and fit.limits is None and not fit.is_moments
+        if regular and lower < 0:
             lines.append(
                 f"The variance {line.component} {line.parameter} is poorly determined: a Wald interval would be "
                 f"[{num.significant(lower, 4)}, {num.significant(upper, 4)}] and is not shown."
