@@ -217,6 +217,48 @@ def test_measures__a_stored_level_is_respected() -> None:
     assert narrow / wide == pytest.approx(1.6448536 / 1.96)
 
 
+def test_rejection__is_by_p_value_where_there_is_one() -> None:
+    """Of .01, .05, .2 and none, two are at most 1 − .95; without one, limits tell. No p-value is no rejection."""
+    rows = pd.DataFrame({"method": ["t"] * 4 + ["i"] * 4, "replicate": [*range(4)] * 2, "truth": 0.0, "estimate": 1.0,
+                         "lower": [np.nan] * 4 + [-1.0, 0.5, 0.5, 0.5], "upper": [np.nan] * 4 + [2.0] * 4,
+                         "p_value": [0.01, 0.05, 0.2, np.nan] + [np.nan] * 4, "status": "CONVERGED"})  # fmt: skip
+    for failures, share, n in (("available", 2 / 3, 3), ("penalised", 0.5, 4)):
+        found = measures(rows, failures=failures)
+        assert _value(found, "rejection", "t") == pytest.approx(share)
+        assert _value(found, "rejection", "t", "n") == n
+        assert _value(found, "rejection", "i") == 0.75
+    assert _value(measures(rows, level=0.9), "rejection", "t") == pytest.approx(2 / 3)
+    assert _value(measures(rows, level=0.99), "rejection", "t") == pytest.approx(1 / 3)
+
+
+def test_limits__may_be_infinite() -> None:
+    """(−∞, 1] and [0, ∞) hold 0 or not as any other; their mean width is none, and says so; the median is one."""
+    rows = pd.DataFrame({"method": "m", "truth": 0.5, "estimate": 0.4, "lower": [-np.inf, 0.0, 0.45, 0.6, 0.0],
+                         "upper": [1.0, np.inf, 0.55, 0.7, 0.3]})  # fmt: skip
+    found = measures(rows).set_index("measure")
+    assert found.loc["coverage", "value"] == pytest.approx(0.6)
+    assert np.isnan(found.loc["interval_width", "value"])
+    assert found.loc["interval_width", "reason"] == "an interval is unbounded, see the median"
+    assert found.loc["interval_width_median", "value"] == pytest.approx(0.3)
+
+
+def test_limits__rows_that_name_their_interval_say_where_there_is_none() -> None:
+    """A null interval is none, though there is an SE; a profile's limits do not answer at another level."""
+    rows = pd.DataFrame({"method": ["w"] * 4 + ["p"] * 4, "replicate": [*range(4)] * 2, "truth": 1.0, "estimate": 1.0,
+                         "se": 0.1, "lower": [0.8] * 3 + [np.nan] + [0.7] * 4,
+                         "upper": [1.2] * 3 + [np.nan] + [1.3] * 4,
+                         "interval": ["wald"] * 3 + [None] + ["profile"] * 4, "level": 0.95})  # fmt: skip
+    found = measures(rows)
+    assert _value(found, "no_interval_rate", "w") == 0.25
+    assert _value(found, "no_interval_rate", "p") == 0.0
+    assert _value(found, "coverage", "w", "n") == 3
+    assert _value(measures(rows, failures="penalised"), "coverage", "w") == 0.75
+    narrow = measures(rows, level=0.9)
+    assert _value(narrow, "interval_width", "w") == pytest.approx(2 * 1.6448536 * 0.1)
+    assert _value(narrow, "coverage", "p", "reason") == "no standard errors or interval limits"
+    assert _value(measures(rows.drop(columns="interval")), "coverage", "w", "n") == 4
+
+
 def test_measures__truth_that_varies() -> None:
     """Spread and coverage are about each replicate's own truth."""
     rows = _rows(40)

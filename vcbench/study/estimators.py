@@ -196,7 +196,8 @@ def wilson(p: Array, n: Array, z: float = Z95) -> tuple[Array, Array]:
 
 
 def quantile(x: Array, q: float, missing: str) -> Estimated:
-    """The q-quantile (linear interpolation), with the bootstrap's standard error in closed form.
+    """The q-quantile (linear interpolation; with infinite values the order statistic above), with the bootstrap's
+    standard error in closed form.
 
     The chance that a resample's quantile is the order statistic x_(i) is a difference of incomplete beta functions, so
     infinitely many resamples cost one sum: √(Σw x² − (Σw x)²) (Maritz & Jarrett 1978, JASA 73:194), exact for the
@@ -210,7 +211,7 @@ def quantile(x: Array, q: float, missing: str) -> Estimated:
         have = np.sort(row[~np.isnan(row)])
         if not len(have):
             continue
-        value[m] = np.quantile(have, q)
+        value[m] = np.quantile(have, q, method="linear" if np.isfinite(have[-1]) else "higher")
         if len(have) > 1:
             edges = np.arange(len(have) + 1) / len(have)
             w = np.diff(betainc((len(have) + 1) * q, (len(have) + 1) * (1 - q), edges))
