@@ -54,17 +54,16 @@ def speed(found: Findings) -> Iterator[Figure]:
         "90th percentile, worst condition",
         "times the fastest",
     )
-    table = Table(
-        "speed",
-        "Iterations and CPU time of a fit",
-        columns,
-        tuple(rows),
-        "Medians over conditions of the medians over data sets.",
-    )
-    frames = []
     about = found.evidence.about
+    steps = about(*STEPS)
+    if not steps:
+        columns, rows = (columns[0], *columns[4:]), [(row[0], *row[4:]) for row in rows]
+    title = f"{'Iterations and ' if steps else ''}CPU time of a fit"
+    note = "Medians over conditions of the medians over data sets."
+    table = Table("speed", title, columns, tuple(rows), note)
+    frames = []
     for series, column, title, expr, wanted in (
-        (iterations, "n_iter", "Iterations", ITERATIONS, about(*STEPS)),
+        (iterations, "n_iter", "Iterations", ITERATIONS, steps),
         (cpu, "cpu_seconds", "CPU time of one fit", marks.SECONDS, about(*TIMES)),
     ):
         if series.empty or not wanted:
@@ -108,9 +107,10 @@ def speed(found: Findings) -> Iterator[Figure]:
     yield figure(
         "speed",
         "speed",
-        "Iterations and CPU time by method",
+        f"{title.removesuffix(' of a fit')} by method",
         "Symbol: median over conditions of the median fit; ticks: the conditions; bars: 10th percentile of the easiest "
-        "to 90th of the hardest. Log scales. An iteration of one method is not an iteration of another: time is paid.",
+        "to 90th of the hardest. Log scales."
+        + (" An iteration of one method is not an iteration of another: time is paid." if steps else ""),
         table,
         draw,
     )

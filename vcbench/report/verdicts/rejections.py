@@ -34,6 +34,7 @@ def power(found: Findings) -> Verdict | None:
     if cells.empty or not exact:
         return None
     table = cells.pivot_table(index=["condition", "parameter"], columns="method", values="rejection")
+    mcse = num.fixed(100 * float(cells["rejection_mcse"].max()), 1)
     said = []
     for criterion, best in exact.items():
         if best not in table:
@@ -42,9 +43,9 @@ def power(found: Findings) -> Verdict | None:
         for method in [m for m in table if found.evidence.criteria.get(m) == criterion and m != best]:
             gap = (table[method] - table[best]).dropna()
             at = gap.abs().idxmax()
-            parts.append(f"{method} {num.fixed(100 * gap[at], 1)} ({found.label(at[0])})")
-        said.append(f"{best} finds it in {_range(table[best])} of data sets, and against it {num.listing(parts, 6)}")
-    text = f"Where the variance is not 0, {'; '.join(said)}: the largest differences, in points."
+            parts.append(f"{method} by {num.fixed(100 * gap[at], 1)} points ({found.label(at[0])})")
+        said.append(f"{best} finds it in {_range(table[best])} of data sets; farthest from it {num.listing(parts, 6)}")
+    text = f"Where the variance is not 0, {'; '.join(said)}. MCSE of a power at most {mcse} points."
     return Verdict("good", "Power", text, "rejection")
 
 
