@@ -153,7 +153,7 @@ def peak(
     """The maximum of f.at (a `roots.Likelihood`) on surface = t (None: everywhere) from r; None where there is none to
     be found: V is not positive definite at the start, or no end after MOST_STEPS steps. tol: distance in standard
     errors from which one step more, not evaluated, ends the search. known: a maximum on the same surface; a search that
-    comes near it is given up, None.
+    comes near it, and promises no more, is given up, None.
     """
     start = r if surface is None else surface.onto(r, t)
     at = None if start is None else f.at(start)
@@ -162,8 +162,6 @@ def peak(
     tol = tol or (TOL if f.exact else TOL_INEXACT)
     escapes = 0
     for _ in range(MOST_STEPS):
-        if known is not None and known.distance(at.r) < NEAR_KNOWN:
-            return None
         a, N, H, slope = _frame(at, surface)
         values, vectors = np.linalg.eigh(N.T @ H @ N)
         top = max(float(np.abs(values).max(initial=0.0)), 1e-300)
@@ -172,6 +170,8 @@ def peak(
         y = g / size
         gain = float(g @ y)  # the squared distance to the maximum in standard errors
         step = N @ (vectors @ y)
+        if known is not None and at.loglik + 0.5 * gain <= known.loglik + 1e-6 and known.distance(at.r) < NEAR_KNOWN:
+            return None
         if gain <= tol * tol:
             if escapes < 5 and len(values) and values[0] < -BENT * top:
                 escapes += 1

@@ -19,28 +19,16 @@ from typing import Any
 
 import numpy as np
 
-from vcbench.errors import MethodError
-from vcbench.inference.constrained import Angle, Coordinate, Peak, Smooth, peak
-from vcbench.inference.quantities import Quantity
-from vcbench.inference.roots import Likelihood, Roots
-from vcbench.kernels.choose import build
-from vcbench.kernels.low_rank import n_columns
-from vcbench.model.model import Model
+from vcbench.inference.constrained import Angle, Peak, Smooth, peak
 
 AT_EDGE = 2e-5  # an estimate whose t is nearer to an edge lies on it
 OFF_EDGE = 1e-5  # where ∇h does not exist on the edge, the profile there is taken so far inside: it is flat
 FLAT = 1e-8  # share of ∇²g's largest entry below which ∇g is 0
 NEARBY = 4.0  # maxima beside a face are looked for where its ℓ lies no further down than so many times the profile's
 BESIDE = 0.1  # SD, of the residual's at OLS, from which they are looked for
-SMALL = 100  # columns of Z up to which that is so
 POOR = 3.0  # an SD of fewer standard errors is poorly determined
 OTHER = 1e-6  # ℓ by which another maximum is higher
 HALVINGS = 5  # of a step along the curve that found no maximum
-TOL_AT_TOP = 1e-6  # distance to the maximum of the whole likelihood, in standard errors
-SHORT = 1e-6  # a fit whose ℓ lies further below the maximum next to it is said to have stopped short
-
-
-UNDEFINED = "a variance is 0 at the maximum, where a correlation may be anything"
 
 
 @dataclass(slots=True, eq=False)
@@ -53,60 +41,6 @@ class Point:
     slope: float
     peak: Peak = field(repr=False)
     plateau: bool = False
-
-
-class Reference:
-    """The maximum about which a fit is profiled, under one criterion: kernel, likelihood, θ̂, ℓ̂."""
-
-    def __init__(self, fit: Any, criterion: str) -> None:
-        from vcbench.solvers.solve import solve
-
-        model = fit._need_model("a profile")
-        self.kernel: Any = build(model, _kernel_name(model, fit.kernel or "auto"))
-        own = criterion == fit.criterion and not fit.is_moments and fit.is_estimate
-        theta = fit.theta_values if own else solve(self.kernel, "auto", criterion, trace=False).theta
-        self.criterion = criterion
-        self.f = Likelihood(self.kernel, criterion)
-        top = peak(self.f, None, 0.0, self.f.r(theta), TOL_AT_TOP)
-        if top is None:
-            raise MethodError(
-                f"no maximum of ℓ_{criterion.upper()} was found near the fit ({fit.status}): there is nothing to "
-                "profile about. Fit again, with other starts (`n_starts=`) or another method."
-            )
-        self.top: Peak = top
-        self.higher = ""  # what was said of a higher maximum, once a profile came upon one
-        self.short = own and top.loglik - fit.loglik > SHORT * (1.0 + abs(top.loglik)) ** 0.5
-        self.theta = theta if own and not self.short else self.f.theta(top.r)
-
-    @cached_property
-    def beta(self) -> np.ndarray:
-        """β̂ at θ̂."""
-        return self.kernel.evaluate(self.theta, ("loglik",), self.criterion).beta
-
-    def seen(self, first: tuple[int, ...]) -> tuple[Likelihood, Peak]:
-        """The likelihood and its maximum in coordinates with these effects first."""
-        if all(len(c) == 1 for c in self.f.roots.cones):
-            f, r = Likelihood(self.kernel, self.criterion, self.f.roots), self.top.r
-        else:
-            f = Likelihood(self.kernel, self.criterion, Roots.of(self.f.view.layout, first))
-            r = f.roots.of_x(self.f.roots.x(self.top.r))
-        top = peak(f, None, 0.0, r)
-        assert top is not None
-        return f, top
-
-
-def _kernel_name(model: Model, name: str) -> str:
-    """The fit's kernel; `low_rank` for a small crossed design, whose second derivatives it answers in half the time."""
-    small = name == "crossed" and n_columns(model) <= min(SMALL, model.n_obs - model.n_fixed - 1)
-    return "low_rank" if small else name
-
-
-def reference(fit: Any, criterion: str) -> Reference:
-    """`Reference`, kept with the fit."""
-    key = f"profile:{criterion}"
-    if key not in fit.cache:
-        fit.cache[key] = Reference(fit, criterion)
-    return fit.cache[key]
 
 
 class Curve:
@@ -311,70 +245,3 @@ def _spread(top: Peak, a: np.ndarray) -> float:
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         v = float(b @ (b / top.values))
     return math.sqrt(v) if math.isfinite(v) and v > 0 else math.inf
-
-
-def curve_of(ref: Reference, q: Quantity) -> Curve | str:
-    """The profile of a quantity of θ; a sentence where there is none."""
-    f = ref.f
-    alone = [f.single(at) for at in q.places]
-    if q.kind in ("variance", "sd") and len(alone) == 1 and alone[0] is not None:
-        return _sd_curve(ref, alone[0], q.kind == "sd")
-    if q.kind == "correlation" and len(q.places) == 3 and alone[1] is not None and alone[2] is not None:
-        a, b = alone[1], alone[2]
-        lay = f.view.layout
-        if 0.0 in (f.roots.x(ref.top.r)[f.roots.diagonal[e]] for e in (a, b)):
-            return UNDEFINED
-        seen, top = ref.seen((a, b))
-        cone = next(c for c in seen.roots.cones if c[0, 0] == seen.roots.diagonal[a])
-        assert len(lay.pa) > cone[1, 0]
-        surface = Angle(int(cone[1, 0]), int(cone[1, 1]), int(cone[0, 0]))
-
-        def faces() -> list[Face]:
-            return [_face(seen, cone, _sd_curve(ref, e, True), k) for k, e in enumerate((a, b))]
-
-        return AngleCurve(seen, top, surface, faces)
-    return _range_curve(ref, q)
-
-
-def _range_curve(ref: Reference, q: Quantity) -> Curve | str:
-    seen = Likelihood(ref.kernel, ref.criterion, ref.f.roots)
-    p = q.n_theta
-
-    def jet(r: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
-        g, a, C = q.jet(seen.theta(r), ref.beta)
-        return seen.natural(r, (g, a[:p], C[:p, :p]))
-
-    g = q.value(ref.theta, ref.beta)
-    if not math.isfinite(g):
-        return "it does not exist at the maximum"
-    _, a, _ = q.jet(seen.theta(ref.top.r * 1.01 + 0.01), ref.beta)
-    near, far = seen.corners(ref.top.r, a[:p] != 0)
-    return RangeCurve(seen, ref.top, jet, *q.bounds(near, far, ref.beta))
-
-
-def _sd_curve(ref: Reference, effect: int, is_sd: bool) -> Curve:
-    f, top = ref.seen((effect,))
-    k = int(f.roots.diagonal[effect])
-    scale = float(f.roots.scale[k])
-    root = math.sqrt(scale)
-    top.r[k] = abs(top.r[k])
-    return Curve(f, top, Coordinate(k), 0.0, math.inf, (lambda t: t * root) if is_sd else (lambda t: t * t * scale))
-
-
-def _face(seen: Likelihood, cone: np.ndarray, curve: Curve, which: int) -> Face:
-    """The face where the SD of a curve is 0, the first (0) or second (1) of the cone in the coordinates of `seen`."""
-    found = curve.point(0.0, curve.start)
-    seen.n_eval += curve.n_eval
-    if found is None:
-        return Face(-math.inf, lambda t: np.full(len(seen.roots.scale), np.nan))
-    flat = seen.roots.of_x(curve.f.roots.x(found.peak.r))
-    size = math.sqrt(seen.roots.x(flat)[cone[1 - which, 1 - which]])
-    first, second = (BESIDE, size) if which == 0 else (size, BESIDE)
-
-    def beside(t: float) -> np.ndarray:
-        r = flat.copy()
-        r[cone[0, 0]] = first
-        r[cone[1, 0]], r[cone[1, 1]] = second * math.sin(t), second * math.cos(t)
-        return r
-
-    return Face(found.loglik, beside)

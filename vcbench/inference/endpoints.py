@@ -133,7 +133,8 @@ class Branch:
             if abs(zeta) < z:
                 if at_edge:
                     return End(t, self._edge_value(), self._edge_note(zeta))
-                if abs(t - start.t) > FAR * self.slope_unit and abs(zeta) - abs(self._before(t)) < LEVEL:
+                far = math.isinf(curve.edge(side)) and abs(t - start.t) > FAR * self.slope_unit
+                if far and abs(zeta) - abs(self._before(t)) < LEVEL:
                     return End(side * math.inf, curve.natural(side * math.inf), self._levels(zeta))
                 inside = t
             else:

@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 
 from vcbench.inference.constrained import Peak, peak
-from vcbench.inference.curves import Curve, Point, RangeCurve, Reference
+from vcbench.inference.curves import Curve, Point, RangeCurve
+from vcbench.inference.profiled_maximum import Reference
 from vcbench.inference.quantities import Quantity
 from vcbench.inference.roots import At, Likelihood, Roots
 from vcbench.kernels.choose import build

@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from vcbench.errors import MethodError
-from vcbench.inference.curves import UNDEFINED, Curve, Reference, curve_of, reference
-from vcbench.inference.endpoints import LEVEL, ON_BOUNDARY, BetterError, Branch, End
+from vcbench.inference.curves import Curve
+from vcbench.inference.endpoints import CLOSE, LEVEL, ON_BOUNDARY, BetterError, Branch, End
 from vcbench.inference.fixed_profiles import FixedCurve, joint_curve
+from vcbench.inference.profiled_maximum import Reference, reference
 from vcbench.inference.quantities import Quantity, quantity_of
+from vcbench.inference.theta_profiles import UNDEFINED, curve_of
 from vcbench.inference.variances import check_scale, rows_of
 
 if TYPE_CHECKING:
@@ -26,7 +28,6 @@ if TYPE_CHECKING:
 WIDEST = 4.0  # |ζ| to which a curve is drawn
 SPACING = 0.5  # of ζ between two points of a curve
 MOST_POINTS = 40  # on one side of a curve
-LEVELLING = 1e-3  # of ζ: a step that adds less ends a curve
 MOST_STILL = 5  # points in a row between which ζ hardly rises: the profile levels off
 
 
@@ -47,7 +48,8 @@ class ProfileInterval:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ProfileCurve:
-    """Points of a profile in ascending order: value (m,), ζ (m,), ℓ_p (m,), θ (m, p) at the maximum on each."""
+    """Points of a profile in ascending order: value (m,), ζ (m,), ℓ_p (m,), θ (m, p) at the maximum on each; slope is
+    dζ/dvalue at the estimate, NaN where it is not known (on the boundary)."""
 
     quantity: str
     criterion: str
@@ -56,6 +58,7 @@ class ProfileCurve:
     loglik: np.ndarray
     theta: np.ndarray = field(repr=False)
     note: str = ""
+    slope: float = math.nan
 
     def frame(self) -> "pd.DataFrame":
         """parameter, value, zeta, loglik: a row a point."""
@@ -116,14 +119,12 @@ def profile_limits(
 ) -> tuple[ProfileCurve, dict[float, tuple[float, float]]]:
     """`profile_curve`, and the limits of the intervals of several levels, which are among its points; without levels
     its points are spread evenly in ζ."""
-    from vcbench.inference.intervals import quantile
-
     if not widest > 0:
         raise MethodError(f"`widest` is {widest!r}; it must be a positive ζ, such as 4.")
     q, criterion, note = _asked(fit, quantity, criterion)
     ref = reference(fit, criterion)
     curve = _curve(ref, q)
-    limits = {level: [math.nan, math.nan] for level in levels}
+    limits = {level: [math.nan, math.nan] for level in sorted(levels)}
     if isinstance(curve, str):
         empty = np.zeros(0)
         return ProfileCurve(q.name, criterion, empty, empty, empty, np.zeros((0, len(ref.theta))), curve), {}
@@ -131,9 +132,7 @@ def profile_limits(
     try:
         for i, side in enumerate((-1, 1)):
             branch = Branch(curve, side)
-            for level in sorted(levels):
-                limits[level][i] = branch.end(quantile(level)).value
-            said = _beyond(branch, widest) if levels else _walk(branch, widest)
+            said = _ends(branch, limits, i) or _beyond(branch, widest) if levels else _walk(branch, widest)
             _fill(branch)
             notes += [said] if said else []
             points += branch.points[1:]
@@ -145,7 +144,7 @@ def profile_limits(
     value[[p is curve.start for _, p in points]] = _estimate(ref, q, curve)
     found = ProfileCurve(
         q.name, criterion, value, np.array([z for z, _ in points]), np.array([p.loglik for _, p in points]),
-        np.array([curve.theta(p) for _, p in points]), "; ".join(n for n in notes if n),
+        np.array([curve.theta(p) for _, p in points]), "; ".join(n for n in notes if n), _start_slope(curve),
     )  # fmt: skip
     return found, {level: (lower, upper) for level, (lower, upper) in limits.items()}
 
@@ -234,6 +233,30 @@ def _short(ref: Reference, fit: Any) -> str:
     return f"the fit stopped {gap:.3g} below its maximum, about which this is the profile" if ref.short else ""
 
 
+def _start_slope(curve: Curve) -> float:
+    """dζ/dg at the estimate: (dζ/dt)/(dg/dt), g(t) differenced."""
+    t, rate = curve.start.t, curve.rate
+    if not (math.isfinite(rate) and rate > 0) or curve.is_edge(t):
+        return math.nan
+    h = 1e-4 * rate
+    return 2e-4 / (curve.natural(t + h) - curve.natural(t - h))
+
+
+def _ends(branch: Branch, limits: dict[float, list[float]], i: int) -> str:
+    """Ends of intervals of ascending levels, written into limits[level][i]; a sentence where one is not reached: those
+    of higher levels are not looked for then."""
+    from vcbench.inference.intervals import quantile
+
+    end, reached = End(math.nan, math.nan), True
+    for level, pair in limits.items():
+        if reached:
+            z = quantile(level)
+            end = branch.end(z)
+            reached = max(abs(zeta) for zeta, _ in branch.points) >= z - 10 * CLOSE
+        pair[i] = end.value
+    return "" if reached else end.note
+
+
 def _beyond(branch: Branch, widest: float) -> str:
     """Points from the outermost found until |ζ| ≥ widest or the edge; a sentence where it ended before."""
     curve, side = branch.curve, branch.side
@@ -247,7 +270,7 @@ def _beyond(branch: Branch, widest: float) -> str:
         t = curve.edge(side) if curve.is_edge(t) == side else t
         if branch.add(t) is None:
             return f"no maximum was found beyond {curve.natural(last.t):.6g}"
-        if abs(branch.points[-1][0]) - abs(zeta) < LEVELLING:
+        if abs(branch.points[-1][0]) - abs(zeta) < LEVEL:
             return f"the profile levels off: ζ is {branch.points[-1][0]:.3g} at {curve.natural(t):.6g}"
     return ""
 
