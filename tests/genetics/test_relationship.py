@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 from genetics import plain
 from genetics.shared import FOLDER, mouse_files, with_data
+from threadpoolctl import threadpool_limits
 
 from vcbench.errors import DataError, MethodError
 from vcbench.genetics.genotypes import Genotypes
@@ -287,3 +288,23 @@ def test_dask__errors_are_those_of_arrays(calls):
         relationship_matrix(da.from_array(G, chunks=(20, 100)))
     with pytest.raises(DataError, match="not dosages"):
         relationship_matrix(da.from_array(np.array([[0.5, 1.0], [1.0, 0.0]]), chunks=1))
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_dask__three_workers_of_a_cluster_give_the_same_numbers_to_the_bit(calls):
+    """Every worker has one BLAS thread, and so has this process while it computes its own."""
+    distributed = pytest.importorskip("distributed", reason="dask[distributed] is not installed")
+    import dask.array as da
+
+    spread = da.from_array(calls, chunks=(40, 200))
+    options = {"block": 64, "chunk": 3, "tile": 32}
+    with threadpool_limits(1):
+        here = relationship_matrix(calls, "vanraden2", "pairs", **options)
+    with (
+        distributed.LocalCluster(n_workers=3, threads_per_worker=1, dashboard_address=None) as cluster,
+        distributed.Client(cluster),
+    ):
+        there = relationship_matrix(spread, "vanraden2", "pairs", **options)
+    assert np.array_equal(there.K, here.K)
+    assert np.array_equal(there.pair_counts, here.pair_counts)
