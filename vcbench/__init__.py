@@ -20,6 +20,7 @@ _LAZY = {
     "compare": "vcbench.fit:compare",
     "lrt": "vcbench.inference.likelihood_ratio:lrt",
     "heritability": "vcbench.genetics.heritability:heritability",
+    "genetic_correlation": "vcbench.genetics.correlation:genetic_correlation",
     "METHODS": "vcbench.methods:METHODS",
     "Status": "vcbench.status:Status",
     "VcbenchError": "vcbench.errors:VcbenchError",
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from vcbench.fit import compare as compare
     from vcbench.fit import fit_many as fit_many
     from vcbench.fitted import Fit as Fit
+    from vcbench.genetics.correlation import genetic_correlation as genetic_correlation
     from vcbench.genetics.heritability import heritability as heritability
     from vcbench.inference.likelihood_ratio import lrt as lrt
     from vcbench.methods import METHODS as METHODS

@@ -162,7 +162,7 @@ def _fit_group(phenotypes: Phenotypes, group: Group, eigen: Eigen, asked: _Asked
         model = Model(Y[:, whole[0]], X, [component], X_names=names)
         for j, kernel in zip(whole, _bound(model, Y[:, whole]), strict=True):
             model.design.kernels["spectral"] = kernel
-            out[j] = _trait(phenotypes.names[j], group.rows, kernel, eigen, asked, kind, 0)
+            out[j] = _trait(phenotypes.names[j], group.rows, kernel, eigen, asked, kind, None)
     for j, gone in zip(group.columns, group.missing, strict=True):
         if not len(gone):
             continue
@@ -174,7 +174,7 @@ def _fit_group(phenotypes: Phenotypes, group: Group, eigen: Eigen, asked: _Asked
         model = Model(y, own, [component], X_names=[*kept, *(f"missing {i}" for i in gone)])
         built = build(model, "spectral")
         assert isinstance(built, BlockKernel)
-        out[j] = _trait(phenotypes.names[j], group.rows[seen], built, eigen, asked, kind, len(gone))
+        out[j] = _trait(phenotypes.names[j], group.rows[seen], built, eigen, asked, kind, seen)
     return out
 
 
@@ -197,13 +197,14 @@ def _bound(model: Model, Y: np.ndarray) -> list[BlockKernel]:
 
 
 def _trait(
-    name: str, rows: np.ndarray, kernel: BlockKernel, eigen: Eigen, asked: _Asked, kind: str, n_missing: int
+    name: str, rows: np.ndarray, kernel: BlockKernel, eigen: Eigen, asked: _Asked, kind: str, seen: np.ndarray | None
 ) -> Trait:
-    """One phenotype: fit, covariances, null model, profile intervals."""
+    """One phenotype: fit, covariances, null model, profile intervals. seen: who has it among the rows, None for all."""
+    n_missing = 0 if seen is None else int((~seen).sum())
     options = {"trace": True, **asked.options} if kind == "solver" else asked.options
     found = fit(kernel.model, asked.method, asked.criterion, **options)
     criterion = "ml" if found.criterion == "ml" and kind != "moments" else "reml"
-    k = eigen_size(eigen, kernel, n_missing) if asked.scale == "trace" else 1.0
+    k = eigen_size(eigen, seen) if asked.scale == "trace" else 1.0
     theta = found.theta_values.copy()
     if kind != "moments" and theta[-1] <= FULL * (k * theta[0] + theta[-1]):
         theta[-1] = 0.0
@@ -216,7 +217,7 @@ def _trait(
     if kind == "solver" and np.isfinite(found.loglik):
         share = k * theta[0] / (k * theta[0] + theta[-1])
         test = one_variance(2.0 * (found.loglik - loglik0))
-        limits = by_h.intervals(share, found.loglik, _chi2(asked.level))
+        limits = by_h.intervals(share, found.loglik, chi2_quantile(asked.level))
         if status is Status.AT_BOUNDARY:
             slope = by_h.slope() if theta[0] == 0 else slope
             raw = moments(kernel)
@@ -238,13 +239,10 @@ def _trait(
     )  # fmt: skip
 
 
-def eigen_size(eigen: Eigen, kernel: BlockKernel, n_missing: int) -> float:
-    """tr(CKC)/n over the rows observed."""
-    if not n_missing:
+def eigen_size(eigen: Eigen, seen: np.ndarray | None) -> float:
+    """tr(CKC)/n over the rows that were `seen` (n,), None for all."""
+    if seen is None:
         return eigen.centred_trace / eigen.n
-    model = kernel.model
-    assert model.X is not None
-    seen = ~(model.X[:, -n_missing:] != 0).any(axis=1)
     U = eigen.vectors[seen]
     along = U.sum(axis=0)
     return float(((U**2).sum(axis=0) - along**2 / seen.sum()) @ eigen.values) / int(seen.sum())
@@ -307,7 +305,8 @@ def expected_se(kernel: Any, sizes: np.ndarray) -> float:
         return float("nan")
 
 
-def _chi2(level: float) -> float:
+def chi2_quantile(level: float) -> float:
+    """The quantile of χ²_1 that profile limits are cut at."""
     from scipy.special import chdtri
 
     return float(chdtri(1, 1.0 - level))

@@ -120,7 +120,7 @@ class Heritability:
 
     def to_json(self, indent: int | None = 1) -> str:
         """`to_dict` as JSON; what does not exist is null."""
-        return json.dumps(_plain(self.to_dict()), indent=indent, allow_nan=False)
+        return json.dumps(plain(self.to_dict()), indent=indent, allow_nan=False)
 
 
 def trait_row(t: Trait) -> dict[str, Any]:
@@ -147,12 +147,12 @@ def trait_row(t: Trait) -> dict[str, Any]:
     return row | {"se": t.definition, "expected_se": t.expected_se, "decomposition": t.decomposition}
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """Values that JSON knows; NaN and infinities become null."""
     if isinstance(value, dict):
-        return {key: _plain(v) for key, v in value.items()}
+        return {key: plain(v) for key, v in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(v) for v in value]
+        return [plain(v) for v in value]
     if isinstance(value, np.generic):
         value = value.item()
     return None if isinstance(value, float) and not math.isfinite(value) else value

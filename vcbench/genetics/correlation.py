@@ -1,0 +1,424 @@
+"""`genetic_correlation`: how far the same effects, and the same residuals, act on pairs of phenotypes."""
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import combinations
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from vcbench import numbers as num
+from vcbench.errors import DataError, MethodError, did_you_mean
+from vcbench.genetics.eigen import Eigen
+from vcbench.genetics.genotypes import Genotypes
+from vcbench.genetics.heritability import SCALES, chi2_quantile, eigen_size, one_variance
+from vcbench.genetics.matrices import Matrix, matrices_of
+from vcbench.genetics.pair_fit import ROUGH, Climber, PairFit
+from vcbench.genetics.pair_kernel import PairKernel
+from vcbench.genetics.pair_moments import Traces, pair_covariance, solve_moments
+from vcbench.genetics.pairs import Pair
+from vcbench.genetics.phenotypes import Phenotypes, share, take, with_missing
+from vcbench.genetics.progress import Progress
+from vcbench.genetics.traits import Test
+from vcbench.inference.standard_errors import COV_TYPES
+from vcbench.model.model import full_rank
+from vcbench.status import Status
+from vcbench.summary import columns
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+METHODS = ("moments", "reml", "ml")
+ALIASES = {
+    "mom": "moments",
+    "he": "moments",
+    "haseman-elston": "moments",
+    "ai": "reml",
+    "auto": "reml",
+    "mvlmm": "reml",
+}
+ROWS = ("all", "common")
+MISSING = 0.1  # of the rows: up to which a pair shares a larger decomposition
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class GeneticCorrelation:
+    """Correlations of all pairs. `result["a", "b"]` is one `Pair`; `frame` one row a pair; `matrix()` a square of
+    them."""
+
+    pairs: tuple[Pair, ...]
+    names: tuple[str, ...]
+    method: str
+    level: float
+    seconds: float
+    matrices: tuple[Matrix, ...] = field(repr=False, default=())
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    def __iter__(self) -> Any:
+        return iter(self.pairs)
+
+    def __getitem__(self, key: int | tuple[str, str]) -> Pair:
+        if isinstance(key, int):
+            return self.pairs[key]
+        for pair in self.pairs:
+            if {pair.first, pair.second} == set(key):
+                return pair
+        raise MethodError(f"there is no pair {key!r}. Phenotypes are {', '.join(self.names)}.")
+
+    @property
+    def frame(self) -> "pd.DataFrame":
+        """One row a pair: ρ_g, ρ_e with standard errors and limits, heritabilities, θ, tests, status and why."""
+        import pandas as pd
+
+        return pd.DataFrame([pair.row() for pair in self.pairs])
+
+    def matrix(self, quantity: str = "rho_g") -> "pd.DataFrame":
+        """ρ_g (or "rho_e", "G21", "E21", or a standard error "rho_g_se") as a symmetric (P, P) frame."""
+        import pandas as pd
+
+        unit = 1.0 if quantity in ("rho_g", "rho_e") else np.nan
+        out = pd.DataFrame(np.diag(np.full(len(self.names), unit)), index=self.names, columns=self.names)
+        out = out.where(np.eye(len(self.names), dtype=bool))
+        for pair in self.pairs:
+            value = pair.se(quantity[:-3]) if quantity.endswith("_se") else pair.value(quantity)
+            out.loc[pair.first, pair.second] = out.loc[pair.second, pair.first] = value
+        return out
+
+    def summary(self) -> str:
+        """A row for each pair, and below it what needs saying of any."""
+        from textwrap import wrap
+
+        from vcbench import __version__
+
+        how = (
+            "method of moments"
+            if self.method == "moments"
+            else "REML"
+            if self.method == "reml"
+            else "maximum likelihood"
+        )
+        title = f"Genetic correlations of {num.plural(len(self.names), 'phenotype')}, {how}"
+        rows = []
+        for pair in self.pairs:
+            cells = [f"{pair.first} – {pair.second}", num.count(pair.n)]
+            for name in ("rho_g", "rho_e"):
+                se = pair.se(name)
+                cells += [num.estimate(pair.value(name), se), num.estimate(se, se)]
+                if name == "rho_g":
+                    cells.append(num.interval(*pair.interval(name), se))
+            cells += [num.p_value(None if t is None else t.p, 0) for t in (pair.zero, pair.one)]
+            rows.append(cells)
+        kind = "profile" if self.pairs and self.pairs[0].limits is not None else "Wald"
+        header = [
+            "pair",
+            "n",
+            "ρ_g",
+            "SE",
+            f"{num.percent(self.level, 0)} CI ({kind})",
+            "ρ_e",
+            "SE",
+            "p of ρ_g = 0",
+            "p of ±1",
+        ]
+        keep = [j for j in range(len(header)) if j < 7 or any(row[j] != num.ABSENT for row in rows)]
+        lines = [f"{title:<68}vcbench {__version__}", ""]
+        lines += [*columns([header[j] for j in keep], [[row[j] for j in keep] for row in rows], left=(0,)), ""]
+        for pair in self.pairs:
+            if pair.explanation:
+                text = f"{pair.first} – {pair.second}: {pair.explanation}"
+                lines += wrap(text, 100, break_on_hyphens=False, break_long_words=False)
+        if self.pairs:
+            lines.append(
+                f"SE by {self.pairs[0].definition} {'equations' if self.method == 'moments' else 'information'}."
+            )
+        return "\n".join(lines).rstrip()
+
+    def __str__(self) -> str:
+        return self.summary()
+
+    def to_json(self, indent: int | None = 1) -> str:
+        """The rows of `frame` as JSON, `schema` "vcbench/genetic_correlation/1"; what does not exist is null."""
+        from vcbench.genetics.results import plain
+
+        rows = [{**pair.row(), "covariance": pair.covariances[pair.definition].tolist()} for pair in self.pairs]
+        out = {"schema": "vcbench/genetic_correlation/1", "method": self.method, "level": self.level, "pairs": rows}
+        return json.dumps(plain(out), indent=indent, allow_nan=False)
+
+
+def genetic_correlation(
+    Y: Any,
+    genotypes: Any = None,
+    X: Any = None,
+    method: str = "moments",
+    standardise: Any = "unit",
+    level: float = 0.95,
+    *,
+    K: Any = None,
+    rows: str | None = None,
+    pairs: Sequence[tuple[str, str]] | None = None,
+    se: str | None = None,
+    profile: bool = True,
+    jackknife: int = 0,
+    scale: str = "unit",
+    missing: str = "mean",
+    count_monomorphic: bool = False,
+    names: Sequence[str] | None = None,
+    X_names: Sequence[str] | None = None,
+    cache: Any = None,
+    progress: Progress = False,
+) -> GeneticCorrelation:
+    """Genetic and residual correlations of all pairs of the columns of Y (or of `pairs`), by one relationship matrix.
+
+    Y (n, P), NaN where missing; genotypes or `K=`, standardise, missing, scale, cache: as in `heritability`.
+
+    method "moments" solves the normal equations of all pairs at once (no eigendecomposition), with sandwich and delta
+    method for the standard errors, on the rows that both phenotypes of a pair have. "reml" and "ml" maximise the
+    likelihood of each pair in the eigenbasis over positive semi-definite G and E: standard errors by `se` "average"
+    (default), "observed" (GEMMA's) or "expected"; profile limits of ρ_g; likelihood-ratio tests of ρ_g = 0 (χ²_1) and
+    of |ρ_g| = 1 on the side of the estimate (½χ²_0 + ½χ²_1).
+
+    rows: "all" uses every row where one of the two was measured (REML; missing cells are integrated out exactly),
+    "common" those with both, as GEMMA does. X: one matrix for all phenotypes, or a mapping from name to matrix, each
+    with its own. jackknife: blocks of SNPs to leave out in turn for standard errors of the moment estimates
+    (genotypes only).
+
+    Raises DataError, ModelError and MethodError before any work.
+    """
+    if method not in METHODS:
+        raise MethodError(
+            f"unknown method `{method}` of genetic correlation. Choose from {', '.join(METHODS)}."
+            f"{did_you_mean(method, METHODS, ALIASES)}"
+        )
+    rows = rows or ("all" if method == "reml" else "common")
+    if rows not in ROWS:
+        raise MethodError(f'unknown rows `{rows}`. Choose "all" (measured in one or both) or "common" (in both).')
+    if rows == "all" and method != "reml":
+        raise MethodError(f'rows="all" is for method="reml"; `{method}` takes the rows that both phenotypes have.')
+    if se is not None and (method == "moments" or se not in COV_TYPES):
+        raise MethodError(
+            f"`se` is {se!r}; with reml and ml choose from {', '.join(COV_TYPES)}, with moments leave it out."
+        )
+    if scale not in SCALES:
+        raise MethodError(f'unknown scale `{scale}`. Choose "unit" (V(G) as it is) or "trace" (times tr(CKC)/n).')
+    if not 0.0 < level < 1.0:
+        raise MethodError(f"`level` is {level!r}; a confidence level lies between 0 and 1, such as 0.95.")
+    if jackknife and (method != "moments" or jackknife < 2):
+        raise MethodError(f"`jackknife` is {jackknife}; it is the number of SNP blocks, 2 or more, for method moments.")
+    begin = time.perf_counter()
+    by_name = X if isinstance(X, Mapping) else None
+    phenotypes = take(Y, None if by_name is not None else X, names, X_names)
+    if len(phenotypes.names) < 2:
+        raise DataError("a correlation needs two phenotypes; Y has one column.")
+    designs = _designs(Y, by_name, phenotypes)
+    if by_name is not None and method == "moments":
+        raise MethodError('the moment equations of all pairs share one X. Pass one matrix, or use method="reml".')
+    wanted = _wanted(pairs, phenotypes.names)
+    observed = phenotypes.observed
+    for a, b in wanted:
+        both = int((observed[:, a] & observed[:, b]).sum())
+        if both < designs[a].shape[1] + designs[b].shape[1] + 6:
+            raise DataError(
+                f"phenotypes `{phenotypes.names[a]}` and `{phenotypes.names[b]}` were both measured in {both} rows "
+                "only: too few for a correlation."
+            )
+    (matrix,) = _one(matrices_of(genotypes, K, phenotypes.n, standardise, missing, count_monomorphic, progress))
+    if jackknife and not isinstance(matrix.given, Genotypes):
+        raise MethodError("the jackknife leaves out blocks of SNPs: pass genotypes, not K.")
+    if method == "moments":
+        found = _by_moments(phenotypes, matrix, wanted, scale, level)
+        if jackknife:
+            from vcbench.genetics.jackknife import with_jackknife
+
+            found = with_jackknife(found, phenotypes, matrix, wanted, jackknife)
+    else:
+        how = (method, rows == "all", se or "average", profile, scale, level)
+        found = _by_likelihood(phenotypes, designs, matrix, wanted, how, cache)
+    return GeneticCorrelation(tuple(found), phenotypes.names, method, level, time.perf_counter() - begin, (matrix,))
+
+
+def _designs(Y: Any, by_name: Mapping | None, phenotypes: Phenotypes) -> list[np.ndarray]:
+    """X of each phenotype."""
+    if by_name is None:
+        return [phenotypes.X] * len(phenotypes.names)
+    lost = [name for name in by_name if name not in phenotypes.names]
+    if lost or len(by_name) < len(phenotypes.names):
+        raise DataError(
+            f"X by name must hold one matrix for each of {', '.join(phenotypes.names)}; it has {list(by_name)}."
+        )
+    values = phenotypes.values
+    return [take(values[:, [j]], by_name[name], [name]).X for j, name in enumerate(phenotypes.names)]
+
+
+def _wanted(pairs: Sequence[tuple[str, str]] | None, names: tuple[str, ...]) -> list[tuple[int, int]]:
+    """Positions of the pairs asked for, all of them by default."""
+    if pairs is None:
+        return list(combinations(range(len(names)), 2))
+    out = []
+    for pair in pairs:
+        for name in pair:
+            if name not in names:
+                raise DataError(f"there is no phenotype `{name}`.{did_you_mean(name, names)}")
+        if len(pair) != 2 or pair[0] == pair[1]:
+            raise DataError(f"`{pair}` is not a pair of two phenotypes.")
+        out.append((names.index(pair[0]), names.index(pair[1])))
+    return out
+
+
+def _one(found: list[Matrix]) -> list[Matrix]:
+    if len(found) != 1:
+        raise MethodError("correlations are by one relationship matrix; several were given. Pass one of them.")
+    return found
+
+
+def _by_moments(
+    phenotypes: Phenotypes, matrix: Matrix, wanted: list[tuple[int, int]], scale: str, level: float
+) -> list[Pair]:
+    """All pairs of the same rows share traces and products."""
+    observed = phenotypes.observed
+    patterns: dict[bytes, list[int]] = {}
+    for j, (a, b) in enumerate(wanted):
+        patterns.setdefault((observed[:, a] & observed[:, b]).tobytes(), []).append(j)
+    found: dict[int, Pair] = {}
+    for members in patterns.values():
+        begin = time.perf_counter()
+        a, b = wanted[members[0]]
+        at = np.flatnonzero(observed[:, a] & observed[:, b])
+        chosen = sorted({t for j in members for t in wanted[j]})
+        traces, G, E, k = moments_of_rows(phenotypes, matrix, at, chosen)
+        size = k if scale == "trace" else 1.0
+        seconds = (time.perf_counter() - begin) / len(members)
+        for j in members:
+            a, b = wanted[j]
+            own = np.ix_([chosen.index(a), chosen.index(b)], [chosen.index(a), chosen.index(b)])
+            theta = np.array([G[own][0, 0], G[own][1, 0], G[own][1, 1], E[own][0, 0], E[own][1, 0], E[own][1, 1]])
+            cov = pair_covariance(traces, G[own], E[own])
+            found[j] = Pair(
+                phenotypes.names[a], phenotypes.names[b], len(at), len(at), len(at), theta, size, {"sandwich": cov},
+                "sandwich", level, Status.CONVERGED, "", float("nan"), seconds=seconds,
+            )  # fmt: skip
+    return [found[j] for j in range(len(wanted))]
+
+
+def moments_of_rows(
+    phenotypes: Phenotypes, matrix: Matrix, at: np.ndarray, chosen: list[int]
+) -> tuple[Traces, np.ndarray, np.ndarray, float]:
+    """(traces, Γ_g, Γ_e, tr(CKC)/n) of the phenotypes `chosen` on the rows `at`, where all of them were measured."""
+    Y = phenotypes.values[np.ix_(at, chosen)]
+    X = full_rank(np.ascontiguousarray(phenotypes.X[at]), list(phenotypes.X_names), "drop")[0]
+    Q = np.linalg.qr(X)[0]
+    MY = Y - Q @ (Q.T @ Y)
+    whole = len(at) == phenotypes.n
+    if matrix.is_thin or (isinstance(matrix.given, Eigen) and whole):
+        eigen = matrix.eigen(None if whole else at)
+        traces = Traces.of_eigen(eigen, X)
+        UY = eigen.vectors.T @ MY
+        Qg = UY.T @ (eigen.values[:, None] * UY)
+        k = eigen.centred_trace / len(at)
+    else:
+        K = matrix.K()
+        K = K if whole else K[np.ix_(at, at)]
+        traces = Traces.of_matrix(K, X)
+        Qg = MY.T @ K @ MY
+        k = (float(np.trace(K)) - float(K.sum()) / len(at)) / len(at)
+    G, E = solve_moments(traces, Qg, MY.T @ MY)
+    return traces, (G + G.T) / 2, (E + E.T) / 2, k
+
+
+def _by_likelihood(
+    phenotypes: Phenotypes,
+    designs: list[np.ndarray],
+    matrix: Matrix,
+    wanted: list[tuple[int, int]],
+    how: tuple,
+    cache: Any,
+) -> list[Pair]:
+    """Every pair in the eigenbasis; pairs whose rows differ little share a decomposition under REML."""
+    method, all_rows, *_ = how
+    observed = phenotypes.observed
+    used = np.column_stack(
+        [observed[:, a] | observed[:, b] if all_rows else observed[:, a] & observed[:, b] for a, b in wanted]
+    )
+    if isinstance(matrix.given, Eigen) and method == "reml" and (~used).mean(axis=0).max() <= MISSING:
+        used = np.column_stack([used, np.ones(len(used), bool)])  # the decomposition given holds them all
+    groups = share(used, MISSING if method == "reml" else 0.0)
+    found: dict[int, Pair] = {}
+    for group in groups:
+        whole = len(group.rows) == phenotypes.n
+        eigen = matrix.eigen(None if whole else group.rows, cache, last=group is groups[-1])
+        for j, outside in zip(group.columns, group.missing, strict=True):
+            if j < len(wanted):
+                found[j] = _fit_pair(phenotypes, designs, group.rows, outside, eigen, wanted[j], how)
+    return [found[j] for j in range(len(wanted))]
+
+
+def _fit_pair(
+    phenotypes: Phenotypes,
+    designs: list[np.ndarray],
+    rows: np.ndarray,
+    outside: np.ndarray,
+    eigen: Eigen,
+    pair: tuple[int, int],
+    how: tuple,
+) -> Pair:
+    method, _, definition, profile, scale, level = how
+    begin = time.perf_counter()
+    within = np.ones(len(rows), bool)
+    within[outside] = False
+    Xs, Y, n_seen, gone = [], np.empty((len(rows), 2)), [], 0
+    for t, j in enumerate(pair):
+        y = phenotypes.values[rows, j]
+        seen = np.isfinite(y) & within
+        X = designs[j][rows]
+        _, kept, _ = full_rank(np.ascontiguousarray(X[seen]), [str(c) for c in range(X.shape[1])], "drop")
+        Xs.append(with_missing(X[:, [int(c) for c in kept]], np.flatnonzero(~seen)))
+        Y[:, t] = np.where(seen, y, y[seen].mean())
+        n_seen.append(int(seen.sum()))
+        gone += int((~seen).sum())
+    both = int(np.isfinite(phenotypes.values[np.ix_(rows[within], pair)]).all(axis=1).sum())
+    kernel = PairKernel.build(eigen, (Xs[0], Xs[1]), Y)
+    climber = Climber.of(kernel, method)
+    fit = climber.best(_starts(kernel, climber))
+    covariances = {name: climber.covariance(fit, name) for name in COV_TYPES}
+    zero = one = limits = None
+    if fit.status.ok and np.isfinite(fit.rho_g):
+        zero, one = _tests(climber, fit)
+        limits = climber.profile(fit, chi2_quantile(level)) if profile else None
+    size = eigen_size(eigen, within if len(outside) else None) if scale == "trace" else 1.0
+    said = f"one of {eigen.n} rows" + (", read from the cache" if eigen.cached else "")
+    said += f"; {gone} missing cells taken out as fixed effects" if gone else ""
+    names = phenotypes.names
+    return Pair(
+        names[pair[0]], names[pair[1]], both, n_seen[0], n_seen[1], fit.theta, size, covariances, definition, level,
+        fit.status, _named(fit.message, names[pair[0]], names[pair[1]]), fit.loglik, limits, zero, one, None,
+        fit.n_iter, time.perf_counter() - begin, said,
+    )  # fmt: skip
+
+
+def _named(message: str, first: str, second: str) -> str:
+    return message.replace("the first phenotype", first).replace("the second phenotype", second)
+
+
+def _starts(kernel: PairKernel, climber: Climber) -> list[np.ndarray]:
+    """Half of each residual variance to G; the residual correlation in both, or in E alone."""
+    y = kernel.y
+    r = float(y[:, 0] @ y[:, 1] / np.sqrt((y[:, 0] @ y[:, 0]) * (y[:, 1] @ y[:, 1])))
+    half = np.array([0.5, 0.5 * r, 0.5, 0.5, 0.5 * r, 0.5])
+    apart = np.array([0.2, 0.0, 0.2, 0.8, 0.8 * r, 0.8])
+    return [half * climber.scale, apart * climber.scale]
+
+
+def _tests(climber: Climber, fit: PairFit) -> tuple[Test, Test]:
+    """ρ_g = 0: χ²_1. |ρ_g| = 1, on the side of the estimate, where G has rank 1 and may only move inwards: ½χ²_0 +
+    ½χ²_1."""
+    from scipy.special import chdtrc
+
+    zero = climber.climb(fit.theta, 0.0, ROUGH)
+    statistic = max(2.0 * (fit.loglik - zero.loglik), 0.0)
+    edge = climber.climb(fit.theta, -1.0 if fit.rho_g < 0 else 1.0, ROUGH)
+    at_edge = fit.status is Status.AT_BOUNDARY and "genetic correlation" in fit.message
+    one = one_variance(0.0 if at_edge else 2.0 * (fit.loglik - edge.loglik))
+    return Test(statistic, float(chdtrc(1, statistic)) if statistic > 0 else 1.0, "χ²₁"), replace(one)
