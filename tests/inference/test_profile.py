@@ -167,6 +167,35 @@ class TestBoundary:
                 else:
                     assert deviance == pytest.approx(Z2, abs=1e-6)
 
+    def test_curve__of_a_correlation_is_never_below_the_faces(self):
+        """Far from ρ̂ the best fits have an SD near 0, or at 0: a plateau."""
+        d = frame("sleepstudy")
+        d = d[d["Subject"].isin([308, 309, 335, 370, 330, 372]) & (d["Days"] <= 5)]
+        fit = vc.fit(vc.Model.from_formula("Reaction ~ Days + (Days | Subject)", d))
+        curve = profile_curve(fit, "Subject:cor((Intercept),Days)")
+        faces = min(dense_deviance(fit, f"Subject:sd({e})", 0.0, starts=2) for e in ("(Intercept)", "Days"))
+        assert (curve.zeta**2 <= faces + 1e-6).all()
+        assert curve.zeta[0] ** 2 == pytest.approx(faces, abs=1e-6)
+        for i in (1, len(curve.value) - 2):
+            want = dense_deviance(fit, curve.quantity, curve.value[i], starts=4)
+            assert curve.zeta[i] ** 2 == pytest.approx(want, abs=1e-6)
+
+    def test_profile__takes_the_higher_of_two_maxima_that_a_share_leaves(self):
+        """Two variances may make up what the residual leaves: one alone, or both; the second is higher by 0.007."""
+        model = draw_problem("nested", 5, 4, n_covariates=2, seed=8).model
+        fit = vc.fit(model, criterion="ml")
+        dense, got = Dense(model, "ml"), profile_interval(fit, "share = residual / total")
+
+        def best(split):
+            theta = np.array([(1 - got.lower) * split, (1 - got.lower) * (1 - split), got.lower])
+            found = minimize_scalar(lambda u: -dense.loglik(theta * np.exp(u)), bounds=(-4, 4), method="bounded",
+                                    options={"xatol": 1e-10})  # fmt: skip
+            return -found.fun
+
+        inner = minimize_scalar(lambda split: -best(split), bounds=(0.2, 0.8), method="bounded")
+        assert -inner.fun > best(1.0) + 1e-3
+        assert 2 * (fit.loglik + inner.fun) == pytest.approx(Z2, abs=1e-7)
+
     def test_profile__a_correlation_beside_a_variance_of_zero_may_be_anything(self):
         fit = next(
             f for f in (vc.fit(draw_problem("slope-un", 6, 4, zero=True, seed=s).model) for s in range(60))

@@ -13,6 +13,7 @@ import vcbench as vc
 from vcbench.errors import MethodError
 from vcbench.inference.constrained import Angle, Coordinate, peak
 from vcbench.inference.curves import Scale
+from vcbench.inference.fixed_profiles import Joint
 from vcbench.inference.quantities import quantity_of
 from vcbench.inference.roots import Likelihood, Roots
 from vcbench.kernels import build
@@ -200,6 +201,21 @@ class TestRoots:
 
         assert jet(r)[1] == pytest.approx(central_difference(g, r, step), rel=1e-8, abs=1e-10)
         assert jet(r)[2] == pytest.approx(central_difference(lambda z: jet(z)[1], r, step), rel=1e-7, abs=1e-9)
+
+    def test_joint__likelihood_in_r_and_gamma_has_its_gradient_and_hessian(self):
+        fit = three_effects()
+        kernel = build(fit.model)
+        f = Joint(kernel, Roots.of(kernel.layout))
+        at = kernel.evaluate(fit.theta_values, criterion="ml")
+        z = np.append(1.1 * f.r(fit.theta_values) + 0.05, at.gamma / f.size + [0.2, -0.1, 0.3])
+        here, step = f.at(z), np.full(len(z), 1e-3)
+        assert here.gradient == pytest.approx(central_difference(lambda v: f.at(v).loglik, z, step), rel=1e-6, abs=1e-6)
+        information, rows = here.H, central_difference(lambda v: f.at(v).gradient, z, step)
+        assert information == pytest.approx(-rows, rel=1e-6, abs=1e-5)
+        y = fit.model.y - fit.model.X @ f.beta(z)
+        V = np.tensordot(f.theta(z), derivatives_of(fit.model.components, 72), axes=1)
+        dense = -0.5 * (72 * np.log(2 * np.pi) + np.linalg.slogdet(V)[1] + y @ np.linalg.solve(V, y))
+        assert here.loglik == pytest.approx(dense, rel=1e-11)
 
     def test_angle__has_the_derivatives_of_its_value(self):
         surface, r = Angle(1, 2, 0), np.array([1.1, -0.4, 0.7, 0.3])
