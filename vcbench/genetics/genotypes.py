@@ -83,7 +83,11 @@ class Genotypes:
     missing: float = 1.0
     rows: np.ndarray | None = None
     columns: np.ndarray | None = None
-    cache: dict[str, Any] = field(init=False, default_factory=dict, repr=False)
+    cache: dict[str, Any] = field(init=False, default_factory=dict)
+
+    def __repr__(self) -> str:
+        counted = f", p={self.p:,}" if "scan" in self.cache else ""
+        return f"Genotypes(n={self.n:,}, n_variants={self.n_variants:,}{counted}, {type(self.source).__name__})"
 
     @classmethod
     def open(
@@ -197,12 +201,9 @@ class Genotypes:
 
         def work(turn: int) -> tuple[T, np.ndarray]:
             part = slice(turn * size, min((turn + 1) * size, p))
-            G = self.source.read(self.rows, part if self.columns is None else self.columns[part])
-            facts, gaps = _facts(G, part)
+            calls, facts, code[part], gaps = self.read(part)
             passed.append(facts)
-            code[part] = self.codes(facts)
-            at = np.flatnonzero(code[part] == KEPT)
-            return prepare(Calls(part, G, facts.take(at), at), turn), gaps
+            return prepare(calls, turn), gaps
 
         for turn, (block, gaps) in enumerate(ahead(work, -(-p // size))):
             if turn == 0 and "scan" not in self.cache:
@@ -211,11 +212,24 @@ class Genotypes:
             yield block
         self.cache.setdefault("scan", Scan(SnpFacts.join(passed), code, absent, self.maf, self.missing))
 
+    def read(self, part: slice) -> tuple[Calls, SnpFacts, np.ndarray, np.ndarray]:
+        """(calls, facts of all, why each is left out, missing calls of each sample) of the SNPs of `part`."""
+        G = self.source.read(self.rows, part if self.columns is None else self.columns[part])
+        facts, gaps = _facts(G, part)
+        code = self.codes(facts)
+        at = np.flatnonzero(code == KEPT)
+        return Calls(part, G, facts.take(at), at), facts, code, gaps
+
     def codes(self, facts: SnpFacts) -> np.ndarray:
         """Why each SNP of those facts is left out, 0 where it is used."""
         with np.errstate(invalid="ignore"):
             tests = (facts.called == 0, facts.variance == 0, facts.missing > self.missing, facts.maf < self.maf)
         return np.select(tests, (UNCALLED, MONOMORPHIC, GAPPY, RARE), KEPT).astype(np.int8)
+
+    def check_called(self) -> None:
+        """DataError for a sample without a call at any SNP; reads the first SNPs, and the rest for suspects alone."""
+        part = slice(0, min(BLOCK, self.n_variants))
+        self._check_absent(self.read(part)[3], part.stop)
 
     def _check_absent(self, absent: np.ndarray, read: int) -> None:
         """DataError for a sample without a call: those missing in the first block are read to the end, alone."""
