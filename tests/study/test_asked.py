@@ -16,7 +16,7 @@ from vcbench.inference.bootstrap import bootstrap
 from vcbench.inference.likelihood_ratio import lrt
 from vcbench.study import limits
 from vcbench.study.component_tests import without
-from vcbench.study.generators import OneWay
+from vcbench.study.generators import OneWay, RandomSlope
 from vcbench.study.replay import replay
 from vcbench.study.seeds import DATA, DESIGN, canonical_json, condition_key, generator, method_stream, seed_sequence
 from vcbench.study.spec import read_spec
@@ -133,6 +133,24 @@ def test_limits__wald_has_none_on_the_boundary_where_the_others_do(whole) -> Non
     assert (has[["wald", "wald, sd", "wald, log"]] == 0).all()
     assert (has[["profile", "percentile", "basic", "posterior"]] == 1).all()
     assert (rows.loc[rows["method"] == "profile", "lower"] == 0.0).all()
+
+
+def test_limits__wald_has_none_for_a_singular_block_of_effects(tmp_path: Path) -> None:
+    """A slope's variance near 0: Ω ends singular with both variances above 0, where `confint` gives none either."""
+    settings = {"n_groups": 6, "times": [0.0, 1.0, 2.0], "Omega": [[4.0, 0.0], [0.0, 0.05]], "sigma2_e": 1.0}
+    entry = "".join(f"{name} = {value}\n" for name, value in settings.items())
+    text = HEAD.replace("= 8", "= 12") + '[[methods]]\nname = "ai"\ninterval = "wald"\n'
+    rows = _run(tmp_path / "run", text + '[[data]]\ngenerator = "random_slope"\n' + entry).rows
+    key = condition_key({"generator": "random_slope", **settings})
+    simulator = RandomSlope(**settings).build(generator(11, key, DESIGN))
+    seen = 0
+    for replicate in rows.loc[rows["status"] == "AT_BOUNDARY", "replicate"].unique():
+        y = simulator.draw([generator(11, key, replicate, DATA)])[:, 0]
+        by_hand = vc.fit(simulator.model.replace(y=y), "ai", "reml").confint("wald")
+        row = rows[rows["replicate"] == replicate].set_index("parameter")
+        assert row["lower"].isna().to_dict() == by_hand["lower"].isna().loc[row.index].to_dict()
+        seen += bool(row["se"].notna()[row["lower"].isna()].any())
+    assert seen > 0
 
 
 @pytest.mark.parametrize("icc", [0.0, 0.4])
