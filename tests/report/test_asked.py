@@ -107,6 +107,9 @@ def test_intervals__scorecard_holds_what_the_study_is_about(intervals):
     assert (wald["coverage, %"].text, wald["coverage, %"].flag) == ("50 ± 7", "off")
     assert wald["no interval, %"].text == "50 ± 5"
     assert wald["coverage, none being a miss, %"].text == "25 ± 4"
+    whole = scorecard.scorecard(intervals, GROUP, scorecard.ALL)
+    assert whole.columns[1:3] == ("coverage, %", "lowest coverage, %")
+    assert [row[2].text for row in whole.rows] == ["50 ± 7", "96 ± 2"]
 
 
 def test_intervals__pictures_are_of_coverage_and_cost(intervals):

@@ -14,7 +14,7 @@ from vcbench.report.findings import LIMIT, Findings, share_mcse
 from vcbench.report.tables import Cell, Table, head
 
 ALL = "all"
-NULL, REST = "null", "rest"  # the conditions where a test should not reject, and the others
+NULL, REST, LEAST = "null", "rest", "least"  # conditions where a test should not reject, the others, and the lowest
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +65,7 @@ def _scorecard(found: Findings, lookup: Lookup, parameter: str, condition: str) 
     conditions = [c for c in conditions if has[c]]
     relative = any(r.relative_bias == r.relative_bias for c in conditions for r in has[c])
     partly = relative and any(r.relative_bias != r.relative_bias for c in conditions for r in has[c])
-    columns = _columns(found, relative)
+    columns = _columns(found, relative, len(conditions) > 1)
     rows = [_row(found, lookup, parameter, m, conditions, columns) for m in methods]
     where = f"mean of {len(conditions)} conditions" if condition == ALL else found.label(condition)
     caption = f"{parameter}, {where}; ± is the Monte Carlo SE, ▲ off by more than 2 of them"
@@ -91,7 +91,8 @@ def _cost_heads(found: Findings) -> list[str]:
 @dataclass(frozen=True, slots=True)
 class Column:
     """A column of means: of `measure` times `scale`, flagged where off `target` by more than 2 MCSE (those of `allowed`
-    where it is not the measure's own). `over` NULL or REST: the conditions whose truth is 0, or is not.
+    where it is not the measure's own). `over` NULL or REST: the conditions whose truth is 0, or is not; LEAST: the
+    lowest of all, in place of the mean.
 
     `always`: shown though no method has it.
     """
@@ -105,8 +106,8 @@ class Column:
     always: bool = True
 
 
-def _columns(found: Findings, relative: bool) -> list[Column]:
-    """What the study is about."""
+def _columns(found: Findings, relative: bool, several: bool) -> list[Column]:
+    """What the study is about, over several conditions or in one."""
     about, named = found.evidence.about, bool(found.evidence.only)
     out = []
     if about(*BIASES):
@@ -117,6 +118,8 @@ def _columns(found: Findings, relative: bool) -> list[Column]:
         out.append(Column("model SE off by, %", "model_se_error", 0.0))
     if about(*INTERVALS):
         out.append(Column("coverage, %", "coverage", found.level, 100.0, "coverage_allowed"))
+        if named and several:
+            out.append(Column("lowest coverage, %", "coverage", None, 100.0, over=LEAST))
         if named:
             out.append(Column("no interval, %", "no_interval_rate", None, 100.0))
             out.append(Column("coverage, none being a miss, %", "coverage_penalised", None, 100.0))
@@ -157,7 +160,9 @@ def _mean(cells: Sequence[Any], column: Column) -> Cell:
     """The mean of a measure over the column's conditions, with its MCSE."""
     name = column.measure
     part = [r for r in cells if getattr(r, name) == getattr(r, name)]
-    if column.over:
+    if column.over == LEAST:
+        part = sorted(part, key=lambda r: getattr(r, name))[:1]
+    elif column.over:
         part = [r for r in part if (r.truth == 0) == (column.over == NULL)]
     if not part:
         return Cell(num.ABSENT, float("nan"))
