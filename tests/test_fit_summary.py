@@ -196,8 +196,8 @@ def test_html__is_two_tables_with_escaped_names():
 
 def test_plot__says_what_there_is():
     fit = vc.fit(dyestuff())
-    with pytest.raises(MethodError, match="unknown plot `qq`"):
-        fit.plot("qq")
+    with pytest.raises(MethodError, match=r'unknown plot `profiles`.*"trace", "ranef".*Did you mean `profile`'):
+        fit.plot("profiles")
     with pytest.raises(MethodError, match="method `auto` kept no trace"):
         vc.fit(dyestuff(), trace=False).plot()
     with pytest.raises(MethodError, match="method `moments` kept no trace"):

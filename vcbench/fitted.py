@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vcbench.errors import MethodError, did_you_mean
+from vcbench.errors import MethodError
 from vcbench.model.model import Model
 from vcbench.status import Status
 
@@ -517,18 +517,33 @@ class Fit:
             lines += ["", *self.model.explain().splitlines()]
         return "\n".join(folded(lines))
 
-    def plot(self, kind: str = "trace") -> Any:
-        """An Altair chart: "trace" (or "convergence"), ℓ and its distance to the best against iteration."""
-        if kind not in ("trace", "convergence"):
-            raise MethodError(f'unknown plot `{kind}`. Choose "trace".{did_you_mean(kind, ("trace", "convergence"))}')
-        if self.trace_rows is None or not len(self.trace_rows):
-            raise MethodError(
-                f"method `{self.method}` kept no trace: it does not iterate, or `trace=False` was asked for."
-            )
+    def plot(self, kind: str = "trace", **options: Any) -> Any:
+        """A picture of the fit as an Altair chart (`chart.save`, or `vcbench.report.plots.save` as SVG or PNG).
+
+        - "trace" ("convergence"): ℓ and its distance to the best against iteration.
+        - "ranef" ("caterpillar"): BLUPs ± 1.96 √PEV, levels sorted. `level`, `component`.
+        - "profile": ζ and |ζ| of each parameter with the limits of 50 to 99 % intervals. `parameters`, `criterion`,
+          `view` "both", "zeta" or "absolute".
+        - "contour": ℓ over two parameters, the others at their maximum, with likelihood regions and the path of the fit
+          or of `methods`. `x`, `y` (names), `methods`, `start`.
+        - "residuals": against fitted values, their size, normal quantiles, by group; "qq": quantiles alone. `level`.
+        - "acf": autocorrelation of normalized residuals by lag. "variogram": semivariance by distance. `level`.
+        - "influence": Cook's distance and DFBETAS of each group. `by`.
+
+        Bands are of data sets drawn from the fit. MethodError for an unknown kind or option, and, with what to do, for
+        a kind that does not apply.
+        """
         from importlib import import_module
 
-        plots = import_module("vcbench.report.plots")  # a lazy door: pictures are loaded when one is drawn
-        return plots.convergence_plot({self.method: self.trace}, criterion=self.criterion)
+        diagnostics = import_module("vcbench.report.diagnostics")  # a lazy door: pictures are loaded when one is drawn
+        return diagnostics.chart(self, kind, **options)
+
+    def plots(self) -> dict[str, Any]:
+        """All pictures of `plot` that apply, by kind. Some are drawn only where they are asked for by name: "qq", which
+        "residuals" holds, "variogram" where lags are equal, "profile" and "contour" of large models."""
+        from importlib import import_module
+
+        return import_module("vcbench.report.diagnostics").charts(self)
 
     def to_markdown(self) -> str:
         """Both tables as Markdown."""

@@ -22,7 +22,13 @@ Cov = Annotated[
     tuple[str, ...], Parameter(help="GROUP=STRUCTURE of a random term, e.g. Subject=ar1; once for each term.")
 ]
 Which = Annotated[Criterion | None, Parameter(help="Default: the card's, else reml where the method has it.")]
-Plots = Annotated[Path | None, Parameter(help="Write the pictures of the result into this folder, as SVG.")]
+Plots = Annotated[
+    Path | None,
+    Parameter(
+        help="Write pictures into this folder, as SVG: convergence; of a fit also ranef (BLUPs), profile, contour, "
+        "residuals, acf, variogram, influence, those that apply; of a comparison also contour with each method's path."
+    ),
+]
 Seed = Annotated[int | None, Parameter(help="Seed of the methods that draw at random.")]
 Json = Annotated[bool, Parameter(negative="", show_default=False, help="Print the result as JSON.")]
 Quiet = Annotated[bool, Parameter(negative="", show_default=False, help="Say nothing on stderr but errors.")]
@@ -66,7 +72,9 @@ def fit(
     result = fit_one(asked.model, method=method, criterion=criterion or _usual([method], asked.criterion), **options)
     print(result.to_json(indent=1) if json else result.summary())
     if plots is not None:
-        _draw({method: result.trace}, result.criterion, plots, quiet)
+        from vcbench.report import diagnostics
+
+        _said(diagnostics.save_all(result, plots), quiet)
     return 0 if result.status.ok else 1
 
 
@@ -113,7 +121,7 @@ def compare(
     if plots is not None:
         for known in sorted({f.criterion for f in result.fits.values()} - {"none"}):
             traces = {label: f.trace for label, f in result.fits.items() if f.criterion == known and len(f.trace)}
-            _draw(traces, known, plots, quiet)
+            _said(_drawn(traces, known, plots) + _contour(result, known, plots), quiet)
     return 0 if result.agree else 1
 
 
@@ -163,15 +171,27 @@ def _usual(methods: Sequence[str], criterion: str | None) -> Any:
     return criterion if all(criterion in (*criteria, None) or criteria == ("none",) for criteria in known) else None
 
 
-def _draw(traces: dict[str, Any], criterion: str, folder: Path, quiet: bool) -> None:
+def _drawn(traces: dict[str, Any], criterion: str, folder: Path) -> list[Path]:
     """The convergence picture of some fits, where any of them kept a path."""
     kept = {label: trace for label, trace in traces.items() if len(trace)}
     if not kept:
-        return
+        return []
     from vcbench.report import plots
 
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"convergence-{criterion}.svg"
-    plots.save(plots.convergence_plot(kept, criterion=criterion), path)
-    if not quiet:
+    return [plots.save(plots.convergence_plot(kept, criterion=criterion), folder / f"convergence-{criterion}.svg")]
+
+
+def _contour(result: Any, criterion: str, folder: Path) -> list[Path]:
+    """Likelihood contours with the path of every method under a criterion, where there are two parameters."""
+    fits = {label: f for label, f in result.settled(criterion).items() if len(f.trace)}
+    if not fits:
+        return []
+    from vcbench.report import diagnostics
+
+    return diagnostics.save_contour(fits, folder / f"contour-{criterion}.svg")
+
+
+def _said(paths: Sequence[Path], quiet: bool) -> None:
+    for path in paths if not quiet else ():
         print(f"wrote {path}", file=sys.stderr)

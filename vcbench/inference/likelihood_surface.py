@@ -17,8 +17,9 @@ from vcbench.inference.pinned import Axis, Pinned, axis_of
 
 LEVELS = (0.5, 0.8, 0.95, 0.99)
 MARGIN = 1.15  # of the outermost region's χ²: how far a surface reaches beyond it
-STEPS = 33  # of a surface along each axis
+STEPS = 25  # of a surface along each axis
 WIDEST = 60.0  # times a first step beyond which no limit is looked for
+OPEN = 8.0  # first steps to which an axis without a limit is drawn
 POINT = 1e-12  # the width of a range that is none
 
 
@@ -117,7 +118,7 @@ def _range(pinned: Pinned, i: int) -> tuple[float, float]:
                 ends.append(brentq(off, inner, outer, xtol=1e-3 * size, rtol=1e-3) if off(inner) < 0 else inner)
                 break
             if outer == limit:
-                ends.append(limit)
+                ends.append(limit if limit in (low, high) else pinned.axes[i].estimate + sign * OPEN * size)
                 break
             inner, step = outer, 1.6 * step
     return min(ends), max(ends)

@@ -8,17 +8,17 @@ and sin t the correlation. The rest is climbed by `constrained.peak`.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from vcbench.errors import MethodError
 from vcbench.inference.constrained import peak
+from vcbench.inference.profiled_maximum import reference
 from vcbench.inference.quantities import Quantity, quantity_of
 from vcbench.inference.roots import At, Likelihood, Roots
 from vcbench.inference.variances import rows_of
-from vcbench.kernels import build
 
 EDGE = 1.0 - 1e-9  # of a correlation
 MIRROR = 1e-3  # an SD below it starts there: at 0 the slope is 0, whatever lies behind the mirror
@@ -26,7 +26,7 @@ MIRROR = 1e-3  # an SD below it starts there: at 0 the slope is 0, whatever lies
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Axis:
-    """One parameter of the surface: its name on the scale drawn, its estimate, and the limits of its range."""
+    """One parameter of the surface: its name on the scale drawn, its value at the maximum, the limits of its range."""
 
     name: str
     quantity: Quantity = field(repr=False)
@@ -53,13 +53,23 @@ def axis_of(fit: Any, said: str) -> Axis:
     q = quantity_of(facts, said)
     names = [r.name for r in rows_of(facts.theta_names, facts.is_variance, "sd")]
     if q.kind == "variance":
-        q = quantity_of(facts, names[q.places[0]])
+        q = _sd_of(facts, q, names[q.places[0]])
     if q.kind not in ("sd", "correlation", "other") or not q.places:
         raise MethodError(f"`{said}` cannot be an axis: choose SDs, correlations or parameters of structures, of "
                           f"{', '.join(names)}.")  # fmt: skip
-    estimate = q.value(fit.theta_values, fit.beta_values)
+    at = reference(fit, fit.criterion)
+    estimate = q.value(at.theta, at.beta)
     low, high = (0.0, math.inf) if q.kind == "sd" else (-EDGE, EDGE) if q.kind == "correlation" else (1e-9, math.inf)
     return Axis(q.name, q, q.kind, estimate, low, high, q.places)
+
+
+def _sd_of(facts: Any, variance: Quantity, name: str) -> Quantity:
+    """The SD of a variance; that of a nugget has no name of its own."""
+    found = quantity_of(facts, name)
+    if found.kind == "sd":
+        return found
+    root = quantity_of(facts, f"sqrt(`{facts.theta_names[variance.places[0]]}`)")
+    return replace(root, name=f"sd of {name}", kind="sd", places=variance.places)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -135,20 +145,16 @@ class Pinned:
 
     @classmethod
     def of(cls, fit: Any, axes: tuple[Axis, Axis]) -> "Pinned":
-        kernel = build(fit.model, fit.kernel or "auto")
-        plain = Likelihood(kernel, fit.criterion)
+        at = reference(fit, fit.criterion)
+        plain = at.f
         singles = [[_single(plain, a, k) for k in (a.places if a.kind == "sd" else a.places[1:])] for a in axes]
         effects = list(dict.fromkeys(e for own in singles for e in own))
         last = len(plain.roots.diagonal) - 1
         roots = Roots.of(plain.view.layout, first=[e for e in effects if e != last])
-        f = Likelihood(kernel, fit.criterion, roots)
+        f = Likelihood(at.kernel, fit.criterion, roots)
         pins, polar = cls._places(f, axes, singles)
-        best = _polar(f.r(fit.theta_values), polar)
-        start = Slice(f, best, np.arange(len(best)), polar, f.exact).at(best)
-        if start is None:
-            raise MethodError(f"V is not positive definite at the estimate, so that ℓ has no surface around it "
-                              f"(the fit ended {fit.status}).")  # fmt: skip
-        return cls(f, axes, pins, polar, np.array(fit.theta_values, float), best, max(start.loglik, fit.loglik))
+        best = _polar(f.roots.of_x(plain.roots.x(at.top.r)), polar)
+        return cls(f, axes, pins, polar, np.array(at.theta, float), best, at.top.loglik)
 
     @staticmethod
     def _places(f: Likelihood, axes: Any, singles: Any) -> tuple[tuple[int, int], tuple[int, int] | None]:

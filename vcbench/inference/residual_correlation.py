@@ -53,10 +53,11 @@ def autocorrelation(fit: Any, level: float = 0.95) -> Correlogram:
     for these.
     """
     order = row_order(fit._need_model("a correlogram"))
+    reason = no_lags(order)
+    if reason:
+        raise MethodError(reason)
     gap = order.gap
-    if gap is None:
-        what = "lie in a plane" if order.places.shape[1] > 1 else f"have unequal gaps in {order.names[0]}"
-        raise MethodError(f'rows {what}, so that there is no lag; take the semivariogram, plot("variogram").')
+    assert gap is not None
     sets = ReferenceSets.of(fit)
     together = normalized(fit, order, np.column_stack([sets.residual.value, sets.residual.sets]))
     pairs = lagged_pairs(order.units, order.places[:, 0], gap)
@@ -75,6 +76,14 @@ def autocorrelation(fit: Any, level: float = 0.95) -> Correlogram:
         order.text(),
         level,
     )
+
+
+def no_lags(order: RowOrder) -> str:
+    """Why rows have no lags, or ""."""
+    if order.gap is not None:
+        return ""
+    what = "lie in a plane" if order.places.shape[1] > 1 else f"have unequal gaps in {order.names[0]}"
+    return f'rows {what}, so that there is no lag; take the semivariogram, plot("variogram").'
 
 
 def semivariograms(fit: Any, level: float = 0.95) -> list[Correlogram]:
