@@ -75,6 +75,8 @@ def test_pair_counts__are_the_snps_called_in_both_however_they_are_counted(calls
         monkeypatch.setattr("vcbench.genetics.pair_counts.DEAR", dear)
         grm = relationship_matrix(calls, "vanraden2", "pairs")
         assert np.array_equal(grm.pair_counts, called @ called.T)
+        weighted = relationship_matrix(calls, "vanraden1", "pairs")
+        assert relative(weighted.K, plain.relationship(calls, "vanraden1", "pairs")) < 8 * ROUNDING
 
 
 def test_without_missing_calls__pairs_and_mean_are_one_matrix(rng):
