@@ -209,6 +209,16 @@ def test_bootstrap__types_are_read_off_the_same_refits(tmp_path: Path, monkeypat
     assert (run.rows.groupby("method")["cpu_seconds"].mean() > 1e-3).all()  # each is charged for the refits
 
 
+def test_bootstrap__of_a_negative_variance_is_none_and_the_estimate_stays(tmp_path: Path) -> None:
+    text = HEAD + '[[methods]]\nname = "moments"\ninterval = { kind = "bootstrap", n = 30 }\n' + DATA_ENTRY
+    rows = _run(tmp_path / "run", text).rows
+    rows = rows[rows["parameter"] == GROUP]
+    negative = rows["estimate"] < 0
+    assert 0 < negative.sum() < len(rows)
+    assert (rows["upper"].isna() == negative).all()
+    assert rows.loc[negative, "message"].str.contains("no bootstrap interval for group").all()
+
+
 def test_redrawn_designs__are_tested_and_bootstrapped_one_by_one(tmp_path: Path) -> None:
     text = HEAD.replace("= 8", "= 2") + (
         '[[methods]]\nname = "ai"\nlabel = "exact"\ntest = { kind = "exact", drop = "x1", n = 200 }\n'

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from vcbench.errors import MethodError
+from vcbench.errors import VcbenchError
 from vcbench.fit import FitMany, fit_many
 from vcbench.inference.bootstrap import Bootstrap, bootstrap
 from vcbench.inference.intervals import quantile, wald_limits
@@ -143,7 +143,8 @@ def _bootstrap(
 
 
 def _each(many: FitMany, interval: IntervalTable, one: Callable[[int, str], tuple[float, float, str]]) -> Limits:
-    """Limits of one replicate and parameter after the other, timed; a fit that is no maximum has none."""
+    """Limits of one replicate and parameter after the other, timed. A fit that is no maximum has none; what stands
+    against an interval is said, and the estimate stays."""
     names = (*many.model.theta_names, *(many.model.X_names or ()))
     out = Limits.none(len(many), len(names))
     for r, status in enumerate(many.status):
@@ -154,7 +155,7 @@ def _each(many: FitMany, interval: IntervalTable, one: Callable[[int, str], tupl
         for j in interval.places(names):
             try:
                 out.lower[r, j], out.upper[r, j], note = one(r, names[j])
-            except MethodError as error:
+            except VcbenchError as error:
                 note = str(error)
             if np.isnan(out.lower[r, j]) or np.isnan(out.upper[r, j]):
                 said.append(f"no {interval.kind} interval for {names[j]}: {note}")
