@@ -305,10 +305,12 @@ class TestInvariance:
     def test_profile__does_not_depend_on_the_unit_of_y(self, scale):
         m = sleepstudy()
         fit = vc.fit(m.replace(y=m.y * scale))
-        for name in ("Subject:sd(Days)", "Subject:cor((Intercept),Days)", "Days"):
+        for name, power in (("Subject:sd(Days)", 1), ("Subject:cor((Intercept),Days)", 0), ("Days", 1), ("total", 2),
+                            ("Subject:cov((Intercept),Days)", 2), ("`Subject:var(Days)` / total", 0)):  # fmt: skip
             want, got = profile_interval(vc.fit(m), name), profile_interval(fit, name)
-            factor = 1.0 if ":cor(" in name else scale
+            factor = scale**power
             assert (got.lower, got.upper) == pytest.approx((want.lower * factor, want.upper * factor), rel=1e-7)
+            assert got.n_eval == want.n_eval
 
     def test_profile__of_another_criterion_is_that_of_its_own_fit(self):
         reml, ml = vc.fit(dyestuff()), vc.fit(dyestuff(), criterion="ml")

@@ -128,8 +128,8 @@ class TestQuantities:
         with pytest.raises(MethodError, match="unknown name `Bach`"):
             quantity_of(facts, "Bach / total")
 
-    @pytest.mark.parametrize("scale", [Scale(0, 1), Scale(-1, 1), Scale(2, math.inf), Scale(-math.inf, 3),
-                                       Scale(-math.inf, math.inf)])  # fmt: skip
+    @pytest.mark.parametrize("scale", [Scale(0, 1), Scale(-1, 1), Scale(2, math.inf, 0.3),
+                                       Scale(-math.inf, 3, 2.0), Scale(-math.inf, math.inf, 5.0)])  # fmt: skip
     def test_scale__maps_there_and_back_with_its_derivatives(self, scale):
         g = np.clip(0.37, scale.lo + 0.2, scale.hi - 0.2)
         t, first, second = scale.jet(g)

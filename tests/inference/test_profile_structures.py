@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from classics import frame
 from oracle import derivatives, loglik_of
-from scipy.optimize import brentq
+from scipy.optimize import brentq, minimize
 from strategies import draw_problem
 
 import vcbench as vc
@@ -86,10 +86,30 @@ class TestResidualStructures:
         assert "levels off" in curve.note
         assert curve.zeta[0] < -4
 
+    def test_profile__of_a_correlation_that_may_be_one_ends_there(self):
+        """Ω = v[(1−ρ)I + ρ11ᵀ] of an intercept and Days: ρ to its edge, by ℓ over the two variances."""
+        d = frame("sleepstudy")
+        d = d[d["Subject"].isin([331, 335, 337, 350, 370, 371]) & (d["Days"] <= 5)]
+        model = vc.Model.from_formula("Reaction ~ Days + (Days | Subject)", d, cov={"Subject": vc.covariance.cs()})
+        fit = vc.fit(model)
+        got = profile_interval(fit, "Subject:rho")
+        kernel = build(model)
+
+        def deviance(rho):
+            def minus(u):
+                return -kernel.evaluate(np.array([np.exp(u[0]), rho, np.exp(u[1])])).loglik
+
+            start = np.log(fit.theta_values[[0, 2]])
+            return 2 * (fit.loglik + minimize(minus, start, method="BFGS", options={"gtol": 1e-7}).fun)
+
+        assert deviance(got.lower) == pytest.approx(Z2, abs=1e-6)
+        assert got.upper == 1.0
+        zeta = float(got.note.rpartition(" ")[2])
+        assert got.note == f"upper limit at the boundary, where ζ is {zeta:.3g}"
+        assert deviance(1 - 1e-6) == pytest.approx(zeta**2, abs=0.01)
+
     def test_profile__of_heterogeneous_variances_has_the_deviance_of_the_level(self):
         """A variance by age: the profile of one fixes σ_j of D C D; the model with it fixed, by the same kernel's ℓ."""
-        from scipy.optimize import minimize
-
         fit = vc.fit(orthodont("csh(age, group=Subject)"), criterion="ml")
         kernel = build(fit.model)
         got = profile_interval(fit, "residual:sd(10)")

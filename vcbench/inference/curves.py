@@ -4,11 +4,12 @@
 | --- | --- |
 | a variance, an SD | the SD, an entry of L (`roots`) |
 | a correlation in Ω | arcsin ρ, an angle in L |
+| a parameter that is a function of one φ of a structure | φ |
 | a function with a finite range [lo, hi] | arcsin √((g − lo)/(hi − lo)) |
-| … [lo, ∞) | √(g − lo) |
-| … without a range, a fixed effect | itself |
+| … [lo, ∞) | √((g − lo)/u), u a unit that makes it of order one |
+| … without a range, a fixed effect | g/u |
 
-In all but the last t meets an edge with dℓ_p/dt = 0: beyond it the profile would be its own mirror image.
+Where t meets an edge, dℓ_p/dt = 0: beyond it the profile would be its own mirror image, or levels off.
 """
 
 import math
@@ -21,8 +22,8 @@ import numpy as np
 
 from vcbench.inference.constrained import Angle, Peak, Smooth, peak
 
-AT_EDGE = 2e-5  # an estimate whose t is nearer to an edge lies on it
-OFF_EDGE = 1e-5  # where ∇h does not exist on the edge, the profile there is taken so far inside: it is flat
+AT_EDGE = 2e-4  # an estimate whose t is nearer to an edge lies on it
+OFF_EDGE = 1e-4  # where ∇h does not exist on the edge, the profile there is taken so far inside: it is flat
 FLAT = 1e-8  # share of ∇²g's largest entry below which ∇g is 0
 NEARBY = 4.0  # maxima beside a face are looked for where its ℓ lies no further down than so many times the profile's
 BESIDE = 0.1  # SD, of the residual's at OLS, from which they are looked for
@@ -154,11 +155,11 @@ class RangeCurve(Curve):
     """The profile of a function g of θ (or of θ and β) whose attainable values are [g_lo, g_hi]."""
 
     def __init__(self, f: Any, top: Peak, jet: Callable, g_lo: float, g_hi: float) -> None:
-        self.scale = Scale(g_lo, g_hi)
+        _, a, C = jet(top.r)
+        self.scale = Scale(g_lo, g_hi, max(float(np.abs(a).max()), float(np.abs(C).max())) or 1.0)
         self.raw = jet
         super().__init__(f, top, Smooth(self._jet), *self.scale.limits, self.scale.natural)
         self.off: dict[int, tuple[np.ndarray, float]] = {}
-        _, a, C = jet(top.r)
         side = self.is_edge(self.start.t)
         if side:
             self.start.t = self.edge(side)
@@ -187,9 +188,8 @@ class RangeCurve(Curve):
             if sign * values[j] > 0:
                 u, kappa = vectors[:, j], abs(float(values[j]))
                 bend = float(u @ top.H @ u)
-                width = self.scale.width if math.isfinite(self.scale.width) else 1.0
                 self.off[sign] = u, kappa
-                self.se = math.sqrt(0.5 * kappa / (width * bend)) if bend > 0 else math.inf
+                self.se = math.sqrt(0.5 * kappa / (self.scale.unit * bend)) if bend > 0 else math.inf
 
     def _at(self, t: float, near: Point) -> Point | None:
         if near is not self.start or not self.off:
@@ -199,44 +199,40 @@ class RangeCurve(Curve):
         return self._from(t, near.peak.r + u * math.sqrt(2.0 * abs(g - here) / kappa))
 
 
-@dataclass(frozen=True, slots=True)
 class Scale:
-    """g ∈ [lo, hi] ↔ t; see the module."""
+    """g ∈ [lo, hi] ↔ t; see the module. unit: hi − lo where it is finite, else as given."""
 
-    lo: float
-    hi: float
-
-    @property
-    def width(self) -> float:
-        """hi − lo."""
-        return self.hi - self.lo
+    def __init__(self, lo: float, hi: float, unit: float = 1.0) -> None:
+        self.lo, self.hi = lo, hi
+        self.unit = hi - lo if math.isfinite(hi - lo) else unit
 
     @property
     def limits(self) -> tuple[float, float]:
         """The range of t."""
-        if math.isfinite(self.width):
+        if math.isfinite(self.hi - self.lo):
             return 0.0, math.pi / 2
         return (0.0, math.inf) if math.isfinite(self.lo) else (-math.inf, 0.0 if math.isfinite(self.hi) else math.inf)
 
     def natural(self, t: float) -> float:
         """g at t."""
-        if math.isfinite(self.width):
-            return self.lo + self.width * math.sin(t) ** 2
+        if math.isfinite(self.hi - self.lo):
+            return self.lo + self.unit * math.sin(t) ** 2
         if math.isfinite(self.lo):
-            return self.lo + t * t
-        return self.hi - t * t if math.isfinite(self.hi) else t
+            return self.lo + self.unit * t * t
+        return self.hi - self.unit * t * t if math.isfinite(self.hi) else self.unit * t
 
     def jet(self, g: float) -> tuple[float, float, float]:
         """(t, dt/dg, d²t/dg²) at g."""
-        if math.isfinite(self.width):
-            t = math.asin(math.sqrt(min(max((g - self.lo) / self.width, 0.0), 1.0)))
+        u = self.unit
+        if math.isfinite(self.hi - self.lo):
+            t = math.asin(math.sqrt(min(max((g - self.lo) / u, 0.0), 1.0)))
             s = max(math.sin(2.0 * t), 1e-300)
-            return t, 1.0 / (s * self.width), -2.0 * math.cos(2.0 * t) / s**3 / self.width**2 if s > 1e-100 else 0.0
+            return t, 1.0 / (s * u), -2.0 * math.cos(2.0 * t) / s**3 / u**2 if s > 1e-100 else 0.0
         if math.isfinite(self.lo) or math.isfinite(self.hi):
             sign = 1.0 if math.isfinite(self.lo) else -1.0
-            t = math.sqrt(max(g - self.lo if sign > 0 else self.hi - g, 0.0))
-            return sign * t, 0.5 / max(t, 1e-300), -0.25 * sign / t**3 if t > 1e-100 else 0.0
-        return g, 1.0, 0.0
+            t = math.sqrt(max((g - self.lo if sign > 0 else self.hi - g) / u, 0.0))
+            return sign * t, 0.5 / max(t * u, 1e-300), -0.25 * sign / (t**3 * u**2) if t > 1e-90 else 0.0
+        return g / u, 1.0 / u, 0.0
 
 
 def _spread(top: Peak, a: np.ndarray) -> float:

@@ -132,7 +132,8 @@ class Branch:
                 return End(t, curve.natural(t), "the profile is not monotone" if self.falls else "")
             if abs(zeta) < z:
                 if at_edge:
-                    return End(t, self._edge_value(), self._edge_note(zeta))
+                    value = self._edge_value()
+                    return End(t, value, self._edge_note(zeta) if math.isfinite(value) else self._levels(zeta))
                 far = math.isinf(curve.edge(side)) and abs(t - start.t) > FAR * self.slope_unit
                 if far and abs(zeta) - abs(self._before(t)) < LEVEL:
                     return End(side * math.inf, curve.natural(side * math.inf), self._levels(zeta))

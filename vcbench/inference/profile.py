@@ -139,7 +139,7 @@ def profile_limits(
     except BetterError as better:
         ref.higher = str(better)
         notes.append(ref.higher)
-    points.sort(key=lambda z: z[1].t)
+    points = sorted((z for z in points if math.isfinite(curve.natural(z[1].t))), key=lambda z: z[1].t)
     value = np.array([curve.natural(p.t) for _, p in points])
     value[[p is curve.start for _, p in points]] = _estimate(ref, q, curve)
     found = ProfileCurve(
@@ -290,11 +290,11 @@ def _walk(branch: Branch, widest: float) -> str:
         zeta = branch.add(t)
         if zeta is None:
             return f"no maximum was found beyond {curve.natural(t - side * step):.6g}"
-        if at_edge or abs(zeta) >= widest:
+        if abs(zeta) >= widest or (at_edge and math.isfinite(curve.natural(t))):
             return ""
         rise, last = abs(zeta) - abs(last), zeta
         still = still + 1 if abs(rise) < LEVEL else 0
-        if still == MOST_STILL:
+        if still == MOST_STILL or at_edge:
             break
         step = min(step * SPACING / max(rise, 0.1 * SPACING), 2.0 * step)
     return f"the profile levels off: ζ is {last:.3g} at {curve.natural(t):.6g}"

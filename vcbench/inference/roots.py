@@ -165,18 +165,32 @@ class Likelihood:
         J = self.roots.scale[:, None] * J
         return J if self.maps is None else self.maps.theta_jacobian(x * self.roots.scale)[1] @ J
 
+    def _alone(self, at: int) -> tuple[int, float] | None:
+        """(place in r, ∂θ/∂w) where θ[at] is a function of one coordinate of w."""
+        if self.maps is None:
+            return at, 1.0
+        probe = np.ones(len(self.roots.scale))
+        probe[self.roots.linear > 0] = np.random.default_rng(0).uniform(0.2, 0.4, int(self.roots.linear.sum()))
+        row = self.maps.theta_jacobian(probe)[1][at]
+        j = int(np.argmax(np.abs(row)))
+        return (j, float(row[j])) if np.count_nonzero(row) == 1 else None
+
     def single(self, at: int) -> int | None:
         """The effect whose variance (the last: σ²) is θ[at] itself; None where θ[at] is something else."""
-        w = at
-        if self.maps is not None:
-            probe = np.ones(len(self.roots.scale))
-            probe[self.roots.linear > 0] = np.random.default_rng(0).uniform(0.2, 0.4, int(self.roots.linear.sum()))
-            row = self.maps.theta_jacobian(probe)[1][at]
-            if np.count_nonzero(row) != 1 or row.max() != 1.0:
-                return None
-            w = int(np.argmax(row))
-        found = np.flatnonzero(self.roots.diagonal == w)
-        return int(found[0]) if len(found) else None
+        found = self._alone(at)
+        if found is None or found[1] != 1.0 or self.roots.linear[found[0]]:
+            return None
+        effect = np.flatnonzero(self.roots.diagonal == found[0])
+        return int(effect[0]) if len(effect) else None
+
+    def single_phi(self, at: int) -> int | None:
+        """The place in r of the one φ of which θ[at] is an increasing function; None where there is none."""
+        found = self._alone(at)
+        return found[0] if found is not None and self.roots.linear[found[0]] and found[1] > 0 else None
+
+    def phi_limit(self, j: int) -> float:
+        """|φ| at the edge of its range, for a place in r."""
+        return float(self.maps.limits()[j - len(self.view.layout.pa)])  # type: ignore[union-attr]
 
     def corners(self, r: np.ndarray, matters: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(near, far): θ at corners of the parameter space, (m, p) each, for the extremes of a function of θ.

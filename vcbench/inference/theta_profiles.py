@@ -7,9 +7,10 @@ import numpy as np
 from vcbench.inference.constrained import Angle, Coordinate
 from vcbench.inference.curves import BESIDE, AngleCurve, Curve, Face, RangeCurve
 from vcbench.inference.profiled_maximum import Reference
-from vcbench.inference.quantities import Quantity
+from vcbench.inference.quantities import HUGE, TINY, Quantity
 from vcbench.inference.roots import Likelihood
 
+ROUNDED = 1e-6  # a correlation that its φ at the limit leaves so near to ±1 is ±1
 ZERO = 1e-14  # of the residual variance at OLS: a variance that is 0
 UNDEFINED = "a variance is 0 at the maximum, where a correlation may be anything"
 
@@ -32,7 +33,25 @@ def curve_of(ref: Reference, q: Quantity) -> Curve | str:
             return [_face(seen, cone, _sd_curve(ref, e, True), k) for k, e in enumerate((a, b))]
 
         return AngleCurve(seen, top, surface, faces)
+    if len(q.places) == 1 and (j := f.single_phi(q.places[0])) is not None:
+        return _phi_curve(ref, q.places[0], j)
     return _range_curve(ref, q)
+
+
+def _phi_curve(ref: Reference, at: int, j: int) -> Curve:
+    """Along the one φ of a structure of which θ[at] is an increasing function."""
+    seen = Likelihood(ref.kernel, ref.criterion, ref.f.roots)
+    limit, r = seen.phi_limit(j), ref.top.r.copy()
+    top = ref.top
+
+    def natural(phi: float) -> float:
+        r[j] = min(max(phi, -limit), limit)
+        value = float(seen.theta(r)[at])
+        if abs(abs(value) - 1.0) < ROUNDED:
+            return math.copysign(1.0, value)
+        return value if TINY < abs(value) < HUGE else math.copysign(math.inf if abs(value) > 1 else 0.0, value)
+
+    return Curve(seen, top, Coordinate(j), -limit, limit, natural)
 
 
 def _range_curve(ref: Reference, q: Quantity) -> Curve | str:
