@@ -184,8 +184,8 @@ def _drawn(traces: dict[str, Any], criterion: str, folder: Path) -> list[Path]:
 
 def _contour(result: Any, criterion: str, folder: Path) -> list[Path]:
     """Likelihood contours with the path of every method under a criterion, where there are two parameters."""
-    fits = {label: f for label, f in result.settled(criterion).items() if len(f.trace)}
-    if not fits:
+    fits = {label: f for label, f in result.fits.items() if f.criterion == criterion and len(f.trace)}
+    if not result.settled(criterion):
         return []
     from vcbench.report import diagnostics
 

@@ -1,7 +1,7 @@
 """Where the rows of a model stand to one another: the units within which they are ordered, and the place of each.
 
-Taken from the labels of the residual structure; else from a numeric covariate of the formula that varies within the
-units, one with a random slope first; else rows count in the order of the data.
+Taken from the labels of the residual structure; else from a numeric covariate of the formula that tells the rows of a
+unit apart, one with a random slope or in regular steps first; else rows count in the order of the data.
 """
 
 from dataclasses import dataclass, field
@@ -133,8 +133,9 @@ def _covariate(model: Model, units: np.ndarray, effects: list[str]) -> tuple[str
         values = values.reshape(len(units))
         pairs = np.column_stack([units, values])
         if len(np.unique(pairs, axis=0)) == len(units):  # it tells the rows of every unit apart
-            candidates.append((variable.label not in effects, variable.label, values))
+            step = RowOrder(units, values[:, None], (variable.label,), "", "covariate").gap
+            candidates.append((variable.label not in effects, step is None, variable.label, values))
     if not candidates:
         return None
-    _, name, values = min(candidates, key=lambda c: c[0])
+    _, _, name, values = min(candidates, key=lambda c: c[:2])
     return name, values

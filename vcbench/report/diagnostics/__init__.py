@@ -55,11 +55,11 @@ def save_all(fit: Any, folder: Path | str) -> list[Path]:
 
 
 def save_contour(fits: Mapping[str, Any], path: Path | str) -> list[Path]:
-    """Write the contours of the first of some fits of one model with the path of each; [] where there are none."""
+    """Write the contours of the best of some fits of one model with the path of each; [] where there are none."""
     from vcbench.report.diagnostics.kinds import kind_of
     from vcbench.report.svg import save
 
-    fit, kind = next(iter(fits.values())), kind_of("contour")
+    fit, kind = max(fits.values(), key=lambda f: f.loglik), kind_of("contour")
     if kind.unasked(fit):
         return []
     path = Path(path)

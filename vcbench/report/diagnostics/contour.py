@@ -94,8 +94,7 @@ def _near(near: Surface, known: Mapping[str, np.ndarray]) -> Spec:
         top = room[np.argmax(room[:, 1])]
         at_edge = top[0] - near.x_values[0] < 0.06 * np.ptp(near.x_values)
         labels.append({"x": float(top[0]), "y": float(top[1]), "text": f"{100 * level:g} %", "edge": bool(at_edge)})
-    layers += path_layers(known, x, y)
-    layers += _labels(labels, x, y)
+    layers += [*_labels(labels, x, y), *path_layers(known, x, y)]
     layers.append(_cross(near, x, y))
     return {"width": WIDTH, "height": HEIGHT, "title": "Near the maximum", "layer": layers}
 
@@ -142,8 +141,7 @@ def _far(fit: Any, near: Surface, known: Mapping[str, np.ndarray], first: str, s
     for level, line in regions(near):
         if level == 0.95:
             layers.append(_line(line[(line[:, 0] >= ends[0][0]) & (line[:, 1] >= ends[1][0])], x, y, MUTED, 1.6))
-    layers += path_layers(known, x, y)
-    layers += _labels(labels, x, y)
+    layers += [*_labels(labels, x, y), *path_layers(known, x, y)]
     layers.append(_cross(near, x, y))
     title = "Whole paths (dashed: ℓ lower by 1, 10, …; line: 95 % region)"
     return {"width": WIDTH, "height": HEIGHT, "title": title, "layer": layers}

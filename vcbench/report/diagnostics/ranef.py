@@ -13,7 +13,7 @@ from vcbench.report.theme import MUTED
 
 LABELLED = 60  # levels with a line and a label of their own
 DRAWN = 400  # levels drawn at all
-ENDS = 20
+ENDS = 5
 STEP = 13
 COLOURS = {"domain": ["holds 0", "excludes 0"], "range": ["#7fa8cc", "#0069a8"]}
 
@@ -22,7 +22,7 @@ def ranef(fit: Any, *, level: float = 0.95, component: str | None = None) -> Spe
     """One panel a component and effect: û ± z √Var(û − u) of each level, ascending; 0 is the mean of the levels.
 
     Up to 60 levels have a row and a label each; more are drawn as thin lines without labels, of more than 400 those
-    evenly spaced by rank with the first and last 20. Filled symbols: the interval excludes 0.
+    evenly spaced by rank with the first and last five. Filled symbols: the interval excludes 0.
     """
     table = fit.blup(level, component)
     parts = list(table.groupby(["component", "effect"], sort=False))

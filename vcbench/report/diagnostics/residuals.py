@@ -51,6 +51,7 @@ def residuals(fit: Any, *, level: float = 0.95) -> Spec:
     ]
     rows: list[Spec] = [{"concat": panels, "columns": 3, "resolve": {"scale": APART}}]
     groups = [c for c in fit.model.components if c.codes is not None]
+    groups = [c for c in groups if fit.model.n_obs >= 2 * len(np.unique(c.codes))]  # with one row each: the quantiles
     for c in groups[:2]:
         codes = np.asarray(c.codes)[sets.residual.known]
         rows.append(_by_group(c.name, [str(v) for v in c.levels], codes, values))
