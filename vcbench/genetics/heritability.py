@@ -81,7 +81,7 @@ def heritability(
         raise MethodError(f'unknown scale `{scale}`. Choose "unit" (V(G) as it is) or "trace" (times tr(CKC)/n).')
     if not 0.0 < level < 1.0:
         raise MethodError(f"`level` is {level!r}; a confidence level lies between 0 and 1, such as 0.95.")
-    if se is not None and se not in COV_TYPES:
+    if se is not None and se not in COV_TYPES and known.kind != "stochastic":
         raise MethodError(f"unknown definition of standard errors `{se}`. Choose from {', '.join(COV_TYPES)}.")
     begin = time.perf_counter()
     phenotypes = take(Y, X, names, X_names)
@@ -93,10 +93,17 @@ def heritability(
         if value is not None
     }
     matrices = matrices_of(genotypes, K, phenotypes.n, standardise, missing, count_monomorphic, progress)
-    if len(matrices) > 1:
-        raise MethodError("several relationship matrices: not yet")
     asked = _Asked(method, criterion, dict(options), scale, se, level)
-    traits, prepared = _one_matrix(phenotypes, matrices[0], asked, known.kind, cache)
+    if known.kind == "stochastic":
+        from vcbench.genetics.without_matrix import without_matrix
+
+        traits, prepared = without_matrix(phenotypes, matrices, asked, cache, progress), 0.0
+    elif len(matrices) > 1:
+        from vcbench.genetics.several import several_matrices
+
+        traits, prepared = several_matrices(phenotypes, matrices, asked, known.kind), 0.0
+    else:
+        traits, prepared = _one_matrix(phenotypes, matrices[0], asked, known.kind, cache)
     traits = [replace(t, liability=liability.get(t.name)) for t in traits]
     seconds = time.perf_counter() - begin
     return Heritability(tuple(traits), tuple(matrices), scale, level, seconds, prepared)

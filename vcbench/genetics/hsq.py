@@ -12,7 +12,7 @@ import math
 import numpy as np
 from scipy.special import chdtrc
 
-from vcbench.genetics.traits import Trait
+from vcbench.genetics.traits import Trait, inner
 
 
 def hsq_text(t: Trait) -> str:
@@ -20,7 +20,7 @@ def hsq_text(t: Trait) -> str:
     m = len(t.sizes)
     names = ["G"] if m == 1 else [f"G{k + 1}" for k in range(m)]
     found = t.quantities()
-    shares = ["h2"] if m == 1 else [f"h2:{name}" for name in t.components]
+    shares = ["h2"] if m == 1 else [f"h2:{inner(name)}" for name in t.components]
     lines = ["Source\tVariance\tSE"]
     for name, quantity in zip([*(f"V({g})" for g in names), "V(e)", "Vp"], [*t.components, "V(e)", "Vp"], strict=True):
         lines.append(_line(name, found[quantity][0], _se(t, quantity)))

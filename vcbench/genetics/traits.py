@@ -7,7 +7,8 @@ Of the components V(G_k) of K_k and V(e), each K_k of size k_k (1, or tr(CK_kC)/
 
 and standard errors are √(gᵀ Cov g), g the gradient of the quantity. Cov is an inverse information, by name: "average"
 (GCTA's, GEMMA's -vc 2), "observed" (the curvature of ℓ itself; GEMMA's se(pve) under -lmm), "expected" (Fisher's); of
-moment estimates the "sandwich" S⁻¹ΣS⁻¹; of a posterior its own covariance, "posterior".
+moment estimates the "sandwich" S⁻¹ΣS⁻¹, or the "jackknife" over SNPs; of a posterior its own covariance, "posterior".
+Where traces are by random probes "monte-carlo" is what other probes would change: an error of its own, in no other.
 """
 
 from collections.abc import Mapping
@@ -20,6 +21,11 @@ from vcbench.genetics.liability import Liability
 from vcbench.status import Status
 
 FULL = 1e-7  # of Vp: V(e) below it is 0 (the solvers stop short of a V that may be singular)
+
+
+def inner(component: str) -> str:
+    """`G1` of `V(G1)`."""
+    return component.removeprefix("V(").removesuffix(")")
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +85,7 @@ class Trait:
     @property
     def is_moments(self) -> bool:
         """True for estimates by moments, which no boundary holds."""
-        return "sandwich" in self.covariances
+        return not {"sandwich", "jackknife"}.isdisjoint(self.covariances)
 
     @property
     def Vp(self) -> float:
@@ -120,7 +126,7 @@ class Trait:
             share = float(self.sizes[j] * self.theta[j] / T)
             parts.append(((share, (self.sizes[j] * unit[j] - share * total) / T), name))
         for part, name in parts:
-            out["h2" if m == 1 else f"h2:{name}"] = part
+            out["h2" if m == 1 else f"h2:{inner(name)}"] = part
         if m > 1:
             out["h2"] = self.h2, sum((part[1] for part, _ in parts), np.zeros(m + 1))
         return out

@@ -20,6 +20,8 @@ DEFINITIONS = {
     "expected": "expected information and the delta method",
     "sandwich": "the sandwich of the moment equations",
     "posterior": "the posterior covariance",
+    "jackknife": "the jackknife over blocks of SNPs",
+    "monte-carlo": "the spread over random probes",
 }
 
 
@@ -120,6 +122,9 @@ def notes(result: "Heritability", t: Trait) -> list[str]:
             "the data do not exclude 1."
         )
     out.append(f"SE by {DEFINITIONS[t.definition]}.")
+    if "monte-carlo" in t.covariances:
+        error = num.significant(t.se("h2", "monte-carlo"), 2)
+        out.append(f"Monte Carlo SE of h², from the random probes and in no other SE: {error}.")
     return out
 
 
@@ -133,6 +138,14 @@ def boundary(t: Trait) -> list[str]:
             f"and not held to [0, 1]; this one is {_away(t)} the nearest possible value, and reported raw. A "
             'likelihood method (method="ai") stays inside and uses the data better.'
         ]
+    zero = [name for name, value in zip(t.components, t.theta, strict=False) if value == 0]
+    if zero and not t.at_zero and not t.is_moments:
+        return [
+            f"{num.listing(zero)} {'is' if len(zero) == 1 else 'are'} 0 at the maximum, a valid answer on the edge of "
+            "the parameter space. Standard errors of the others are those on that face."
+        ]
+    if t.at_zero and len(t.components) > 1:
+        return ["All genetic variances are 0 at the maximum, a valid answer on the edge of the parameter space."]
     if t.at_zero:
         upper = t.interval("h2")[1]
         raw = ""
