@@ -199,12 +199,12 @@ def test_fit__a_thousand_animals_take_the_average_information(rng):
 
 
 def test_expected__of_too_many_effects_is_refused_before_any_work(rng, monkeypatch):
-    from vcbench.kernels import sparse_point
+    from vcbench.kernels import sparse_residual
 
     data, P = animal_model(40, rng)
     model = vc.Model.from_formula("y ~ x + (1 | animal)", data, cov={"animal": vc.covariance.pedigree(P)})
     k = kernels.build(model, "sparse")
-    monkeypatch.setattr(sparse_point, "MEMORY", 1e-9)
+    monkeypatch.setattr(sparse_residual, "MEMORY", 1e-9)
     with pytest.raises(ModelError, match=r"expected information of 40 random effects .* Use the average information"):
         k.evaluate(np.array([1.0, 1.0]), ("expected",))
 

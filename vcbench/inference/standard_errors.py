@@ -59,12 +59,15 @@ def _structured_covariance(
     """Cov(θ̂) = D Cov(ŵ) Dᵀ, D = ∂θ/∂w; NaN for parameters that depend on one at the boundary."""
     view = kernel.view
     w = view.maps.w(theta)
-    at = view.evaluate(w, ("score", "expected", "average"), criterion)
+    need = ("score", "average") if cov_type == "average" else ("score", "expected", "average")
+    at = view.evaluate(w, need, criterion)
     _, D = view.maps.theta_jacobian(w)
     lay = view.layout
     units = np.outer(lay.scale, lay.scale)
     where = positions(lay.pa, lay.pb, len(lay.q))
     for name in dict.fromkeys((cov_type, "expected")):
+        if getattr(at, name) is None:
+            at = view.evaluate(w, ("score", name), criterion)
         info = getattr(at, name)
         ok, cov = free_covariance(
             w / lay.scale, at.score * lay.scale, info * units, rank, lay.cone_ptr, lay.cone_effects, where

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 KERNELS = ("crossed", "dense", "grouped", "low_rank", "sparse", "spectral")
 FEW = 200  # observations below which a relationship matrix is no burden, its precision given or not
+SMALL = 50  # rows of a unit of correlated residuals, on average over rows, that kernel `sparse` takes
 SATURATED = 2000  # rows up to which a design with as many effects as observations is left to `dense`
 CONFOUNDED = 1e-10  # reciprocal condition of the scaled Gram matrix tr(V_i V_j) below which parameters are confounded
 
@@ -27,6 +28,8 @@ CONFOUNDED = 1e-10  # reciprocal condition of the scaled Gram matrix tr(V_i V_j)
 def choose(model: Model) -> tuple[str, str]:
     """(kernel, reason): the cheapest that is exact for this structure."""
     if not model.noise.is_plain:
+        if _is_sparse(model) and _has_small_units(model):
+            return "sparse", (f"{_sparse_reason(model)}, and residual `{model.residual}` joins rows of small units")
         units = _units(model, whole=False)
         if units.n_blocks > 1:
             return (
@@ -44,10 +47,8 @@ def choose(model: Model) -> tuple[str, str]:
             "grouped",
             f"all random effects belong to one grouping factor ({', '.join(sorted(names))}): V is block diagonal",
         )
-    precise = [c.name for c in model.components if c.relation is not None and c.relation.precision is not None]
-    dense = any(c.relation is not None and c.relation.precision is None for c in model.components)
-    if precise and not dense and model.n_obs > FEW:
-        return "sparse", f"the inverse of the relationship of {', '.join(precise)} is sparse: nothing dense is formed"
+    if _is_sparse(model):
+        return "sparse", f"{_sparse_reason(model)}: nothing dense is formed"
     if len(model.components) == 1 and model.components[0].n_effects == 1:
         return (
             "spectral",
@@ -63,6 +64,26 @@ def choose(model: Model) -> tuple[str, str]:
     if q < model.n_obs:
         return "low_rank", f"several terms with q = {q} columns together: V is factorised in the space that they span"
     return "dense", "several grouping factors or matrices: V is factorised as a whole, O(n³) an iteration"
+
+
+def _precise(model: Model) -> list[str]:
+    """Components whose levels are related by a sparse precision."""
+    return [c.name for c in model.components if c.relation is not None and c.relation.precision is not None]
+
+
+def _is_sparse(model: Model) -> bool:
+    """Whether a precision is given, no relationship is dense, and there are rows enough for that to matter."""
+    dense = any(c.relation is not None and c.relation.precision is None for c in model.components)
+    return bool(_precise(model)) and not dense and model.n_obs > FEW
+
+
+def _sparse_reason(model: Model) -> str:
+    return f"the inverse of the relationship of {', '.join(_precise(model))} is sparse"
+
+
+def _has_small_units(model: Model) -> bool:
+    """Whether the units of the residuals have few rows each: R's blocks hold no more than SMALL numbers a row."""
+    return bool((np.bincount(model.noise.units) ** 2.0).sum() <= SMALL * model.n_obs)
 
 
 def build(model: Model, kernel: str = "auto") -> "Kernel":
@@ -101,12 +122,17 @@ def _builder(kernel: str) -> "Callable[[Model, str], Kernel]":
 
 
 def _structured(model: Model, kernel: str) -> StructuredKernel:
-    """A linear kernel on the relaxed model, or dense blocks for a residual structure, seen through the model's maps."""
+    """A linear kernel on the relaxed model, or one that takes a residual structure, seen through the model's maps."""
     if model.noise.is_plain:
         return StructuredKernel.build(model, kernel, _builder(kernel)(model.relaxed(), kernel))
+    if kernel == "sparse":
+        from vcbench.kernels.sparse import SparseKernel
+
+        return StructuredKernel.build(model, kernel, SparseKernel.build(model.relaxed(), kernel, model.noise))
     if kernel not in ("grouped", "dense"):
         raise ModelError(
-            f"kernel `{kernel}` takes independent residuals, not `{model.residual}`. Use `grouped` or `dense`."
+            f"kernel `{kernel}` takes independent residuals, not `{model.residual}`. Use `grouped`, `dense`, or "
+            "`sparse` (pedigrees and other sparse precisions)."
         )
     return StructuredKernel.build(model, kernel, _units(model, whole=kernel == "dense"))
 
@@ -137,7 +163,7 @@ def _check_identified(kernel: "Kernel") -> None:
     to_theta = np.eye(model.n_theta)
     if isinstance(kernel, StructuredKernel):
         work = model.working
-        w = np.concatenate([kernel.layout.scale[: work.n_linear], work.smooth_start(), kernel.layout.scale[-1:]])
+        w = np.concatenate([kernel.layout.scale[: work.n_linear], kernel.view.smooth_start(), kernel.layout.scale[-1:]])
         if model.noise.has_nugget:
             w[work.n_linear - 1] *= 0.5
         what = kernel.view.stop_information
@@ -186,7 +212,7 @@ def explain(model: Model) -> str:
         lines.append(f"  residual: {model.residual}, {len(model.noise.names)} parameter(s).")
     for group in model.equal:
         lines.append(f"  {' and '.join(group)} share their parameters.")
-    if not model.noise.is_plain:
+    if not model.noise.is_plain and name != "sparse":
         units = _units(model, whole=name == "dense")
         cost = int((np.diff(units.row_ptr)[units.class_ptr[:-1]] ** 3).sum()) * (model.n_theta + 2)
         lines.append(

@@ -8,7 +8,8 @@ import math
 import numpy as np
 from numba import njit
 
-PANEL = 48  # columns eliminated before the rest of a front is updated
+PANEL = 48  # columns eliminated one by one before BLAS takes the next
+WIDE = 256  # rows updated at a time
 PRODUCT = 20_000  # multiplications above which BLAS is called
 
 
@@ -35,12 +36,43 @@ def coefficients(node_k, node_l, ptr, B, prec, where, size, roots, sigma2, out):
 
 
 @njit(cache=True)
+def multiply(A, B):
+    """A B by loops where they are small, by BLAS where not."""
+    if A.shape[0] * A.shape[1] * B.shape[1] > PRODUCT:
+        return A @ B
+    out = np.zeros((A.shape[0], B.shape[1]))
+    for i in range(A.shape[0]):
+        for k in range(A.shape[1]):
+            x = A[i, k]
+            for j in range(B.shape[1]):
+                out[i, j] += x * B[k, j]
+    return out
+
+
+@njit(cache=True)
+def subtract_earlier(F, n, k0, k1):
+    """Rows k0 … k1 of a front less what its first n columns take from them."""
+    f = F.shape[0]
+    if n * (k1 - k0) * (f - k0) > PRODUCT:
+        rest = F[:n, k0:k1].copy().T @ F[:n, k0:].copy()
+        for k in range(k0, k1):
+            for i in range(k, f):
+                F[k, i] -= rest[k - k0, i - k0]
+    else:
+        for k in range(k0, k1):
+            for j in range(n):
+                x = F[j, k]
+                for i in range(k, f):
+                    F[k, i] -= x * F[j, i]
+
+
+@njit(cache=True)
 def eliminate(F, w):
     """The first w columns of a front (f, f), and what they leave of the rest; False where a pivot is not positive."""
     f = F.shape[0]
-    j0 = 0
-    while j0 < w:
+    for j0 in range(0, w, PANEL):
         j1 = min(j0 + PANEL, w)
+        subtract_earlier(F, j0, j0, j1)
         for j in range(j0, j1):
             if not F[j, j] > 0.0:
                 return False
@@ -52,19 +84,8 @@ def eliminate(F, w):
                 x = F[j, k]
                 for i in range(k, f):
                     F[k, i] -= x * F[j, i]
-        if (j1 - j0) * (f - j1) * (f - j1) > PRODUCT:
-            side = F[j0:j1, j1:].copy()
-            rest = side.T @ side
-            for k in range(j1, f):
-                for i in range(k, f):
-                    F[k, i] -= rest[k - j1, i - j1]
-        else:
-            for k in range(j1, f):
-                for j in range(j0, j1):
-                    x = F[j, k]
-                    for i in range(k, f):
-                        F[k, i] -= x * F[j, i]
-        j0 = j1
+    for k0 in range(w, f, WIDE):
+        subtract_earlier(F, w, k0, min(k0 + WIDE, f))
     return True
 
 
@@ -134,27 +155,13 @@ def solve_factored(panels, tables, X):
 
 
 @njit(cache=True)
-def multiply(A, B):
-    """A B by loops where they are small, by BLAS where not."""
-    if A.shape[0] * A.shape[1] * B.shape[1] > PRODUCT:
-        return A @ B
-    out = np.zeros((A.shape[0], B.shape[1]))
-    for i in range(A.shape[0]):
-        for k in range(A.shape[1]):
-            x = A[i, k]
-            for j in range(B.shape[1]):
-                out[i, j] += x * B[k, j]
-    return out
-
-
-@njit(cache=True)
 def invert_upper(U):
-    """U⁻¹ of an upper triangular U (w, w), block row by block row from the last."""
+    """U⁻¹ of an upper triangular U (w, w): small blocks on the diagonal, then two neighbours at a time,
+    [U_11 U_12; 0 U_22]⁻¹ = [X_1, −X_1 U_12 X_2; 0, X_2]."""
     w = U.shape[0]
     out = np.zeros((w, w))
-    i1 = w
-    while i1 > 0:
-        i0 = max(i1 - PANEL, 0)
+    for i0 in range(0, w, PANEL):
+        i1 = min(i0 + PANEL, w)
         for i in range(i1 - 1, i0 - 1, -1):
             out[i, i] = 1.0
             for k in range(i + 1, i1):
@@ -163,11 +170,28 @@ def invert_upper(U):
                     out[i, j] -= x * out[k, j]
             for j in range(i, i1):
                 out[i, j] /= U[i, i]
-        if i1 < w:
-            side = multiply(U[i0:i1, i1:w].copy(), out[i1:, i1:].copy())
-            out[i0:i1, i1:] = -multiply(out[i0:i1, i0:i1].copy(), side)
-        i1 = i0
+    s = PANEL
+    while s < w:
+        for i0 in range(0, w - s, 2 * s):
+            i1, i2 = i0 + s, min(i0 + 2 * s, w)
+            side = multiply(U[i0:i1, i1:i2].copy(), out[i1:i2, i1:i2].copy())
+            out[i0:i1, i1:i2] = -multiply(out[i0:i1, i0:i1].copy(), side)
+        s *= 2
     return out
+
+
+@njit(cache=True)
+def add_square(X, out):
+    """out += X Xᵀ, X (w, w) upper triangular."""
+    w = X.shape[0]
+    for i0 in range(0, w, WIDE):
+        i1 = min(i0 + WIDE, w)
+        part = multiply(X[i0:i1, i0:].copy(), X[i0:, i0:].copy().T)
+        for i in range(i0, i1):
+            for j in range(i0, w):
+                out[i, j] += part[i - i0, j - i0]
+                if j >= i1:
+                    out[j, i] += part[i - i0, j - i0]
 
 
 @njit(cache=True)
@@ -201,7 +225,8 @@ def selected_inverse(panels, tables, depth):
                     Z[w + i, j] = -Nt[j, i]
         else:
             corner = np.zeros((w, w))
-        Z[:w, :w] = corner + multiply(Xt, Xt.T.copy())
+        Z[:w, :w] = corner
+        add_square(Xt, Z[:w, :w])
         out[panel_ptr[s] : panel_ptr[s + 1]] = Z[:w].copy().reshape(w * f)
         for e in range(child_ptr[s], child_ptr[s + 1]):
             at = place[row_ptr[child[e]] : row_ptr[child[e] + 1]]
@@ -211,6 +236,27 @@ def selected_inverse(panels, tables, depth):
                     stack[top + a * n + b] = Z[at[a], at[b]]
             top += n * n
     return out
+
+
+@njit(cache=True)
+def covariances(node_k, node_l, ptr, where, size, roots, inverse, out):
+    """ΛM⁻¹Λᵀ block by block as B is laid out, `inverse` M⁻¹ as M's lower entries."""
+    top = roots.shape[1]
+    Z = np.zeros((top, top))
+    for t in range(node_k.shape[0]):
+        k, m, at = node_k[t], node_l[t], ptr[t]
+        rk, rm = size[k], size[m]
+        for c in range(rk):
+            for e in range(rm):
+                to = where[at + c * rm + e]
+                Z[c, e] = inverse[to if to >= 0 else where[at + e * rm + c]]
+        for a in range(rk):
+            for b in range(rm):
+                total = 0.0
+                for c in range(rk):
+                    for e in range(rm):
+                        total += roots[k, a, c] * Z[c, e] * roots[m, b, e]
+                out[at + a * rm + b] = total
 
 
 @njit(cache=True)

@@ -1,10 +1,12 @@
 """What kernel `sparse` does once for a design: ZᵀZ and the precisions on one pattern, ordered, with its fronts."""
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from scipy.sparse import block_diag, csc_matrix, csr_matrix, eye, hstack, kron
 
+from vcbench.kernels.sparse_residual import Classes, joins_of
 from vcbench.kernels.sparse_symbolic import Fronts, build_fronts, fill_reducing_order
 from vcbench.model.model import Model
 
@@ -25,10 +27,14 @@ class Pairs:
     where: np.ndarray = field(repr=False)
     same: np.ndarray = field(repr=False)
 
+    def tables(self, B: np.ndarray) -> tuple[np.ndarray, ...]:
+        """What the compiled loops take, with ZᵀR⁻¹Z in the place of ZᵀZ."""
+        return self.k, self.m, self.ptr, B, self.precision, self.where
+
     @property
-    def tables(self) -> tuple[np.ndarray, ...]:
-        """What the compiled loops take."""
-        return self.k, self.m, self.ptr, self.B, self.precision, self.where
+    def same_entries(self) -> np.ndarray:
+        """Of each number of B, whether its pair is one node with itself."""
+        return np.repeat(self.same, np.diff(np.append(self.ptr, len(self.B))))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -36,7 +42,8 @@ class SparseDesign:
     """Z (n, q) and P with effects level by level within a component, and M's symbolic factorisation.
 
     levels[k], size[k]: m_k and r_k of component k, whose effects are at start[k] … start[k+1]. order (q,): the natural
-    place of each row of M.
+    place of each row of M. joins: with residuals that are correlated within units, ZᵀR⁻¹Z by R's blocks
+    (`sparse_residual`).
     """
 
     levels: np.ndarray
@@ -49,30 +56,37 @@ class SparseDesign:
     pairs: Pairs = field(repr=False)
     fronts: Fronts
     n_entries: int
+    joins: csr_matrix | None = field(default=None, repr=False)
 
     @classmethod
-    def of(cls, model: Model) -> "SparseDesign":
-        """Analyse a model's components."""
-        parts = [[c.incidence(a) for a in range(c.n_effects)] for c in model.components]
+    def of(cls, model: Model, classes: Classes | None = None) -> "SparseDesign":
+        """Analyse a model's components, and the units of its residuals."""
+        parts = [[_nonzero(c.incidence(a)) for a in range(c.n_effects)] for c in model.components]
         size = np.array([len(Zs) for Zs in parts])
         levels = np.array([Zs[0].shape[1] for Zs in parts])
         start = np.concatenate([[0], np.cumsum(levels * size)])
         precision = [
-            c.relation.precision if c.relation is not None else eye(m, format="csc")
+            eye(m, format="csc") if c.relation is None else _nonzero(c.relation.precision)
             for c, m in zip(model.components, levels, strict=True)
         ]
-        nodes = hstack([_ones(Zs[0]) for Zs in parts], format="csc")
-        P_nodes = block_diag([csc_matrix(P) for P in precision], format="csc")
+        nodes = hstack([_ones(sum(_ones(Z) for Z in Zs)) for Zs in parts], format="csc")
+        if classes is not None:  # what one unit's rows touch is joined
+            units = csr_matrix((np.ones(model.n_obs), (classes.noise.units, np.arange(model.n_obs))))
+            nodes = csc_matrix(units @ nodes)
+        P_nodes = block_diag(precision, format="csc")
         pattern = csc_matrix(_ones(nodes.T @ nodes) + _ones(P_nodes))  # sums of positive numbers: nothing cancels
         order = fill_reducing_order(pattern)
-        pairs, lower, scalar_order = _pairs(parts, pattern, P_nodes, order, size, levels, start)
+        pairs, lower, scalar_order, find = _pairs(parts, pattern, P_nodes, order, size, levels, start)
         columns = []
         for Zs in parts:  # effects of a level side by side
             wide = hstack(Zs, format="csc")
             columns.append(wide[:, np.arange(wide.shape[1]).reshape(len(Zs), -1).T.ravel()])
         Z = hstack(columns, format="csr")
         P = block_diag([_kron(P, r) for P, r in zip(precision, size, strict=True)], format="csr")
-        return cls(levels, size, start, Z, Z.T.tocsr(), P, scalar_order, pairs, build_fronts(lower), lower.nnz)
+        joins = None
+        if classes is not None:
+            joins = joins_of(classes, Z, *_columns(size, levels), np.argsort(order), find, len(pairs.B))
+        return cls(levels, size, start, Z, Z.T.tocsr(), P, scalar_order, pairs, build_fronts(lower), lower.nnz, joins)
 
     @property
     def q(self) -> int:
@@ -93,7 +107,23 @@ class SparseDesign:
         return out
 
 
+def _columns(size: np.ndarray, levels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(node, effect) of each column of Z."""
+    first = np.cumsum(levels) - levels
+    node = [f + np.repeat(np.arange(m), r) for f, m, r in zip(first, levels, size, strict=True)]
+    effect = [np.tile(np.arange(r), m) for m, r in zip(levels, size, strict=True)]
+    return np.concatenate(node), np.concatenate(effect)
+
+
+def _nonzero(A) -> csc_matrix:
+    """A without the zeros that it stores: where nothing is, nothing is joined."""
+    A = csc_matrix(A, copy=True)
+    A.eliminate_zeros()
+    return A
+
+
 def _ones(A) -> csc_matrix:
+    """1 where A has an entry."""
     A = csc_matrix(A)
     return csc_matrix((np.ones(A.nnz), A.indices, A.indptr), shape=A.shape)
 
@@ -117,8 +147,9 @@ def _at(pattern: csc_matrix, A: csc_matrix, at: np.ndarray) -> np.ndarray:
     return out[at]
 
 
-def _pairs(parts, pattern, P_nodes, order, size, levels, start) -> tuple[Pairs, csc_matrix, np.ndarray]:
-    """Pairs of nodes, the pattern of M's lower triangle, and the natural place of each of its rows."""
+def _pairs(parts, pattern, P_nodes, order, size, levels, start) -> tuple[Pairs, csc_matrix, np.ndarray, Any]:
+    """Pairs of nodes, the pattern of M's lower triangle, the natural place of each of its rows, and the place in B of
+    effects a, c of nodes i, j, the later of which in the new order is i."""
     N = len(order)
     component = np.repeat(np.arange(len(size)), levels)
     r = size[component]
@@ -158,7 +189,12 @@ def _pairs(parts, pattern, P_nodes, order, size, levels, start) -> tuple[Pairs, 
     where = np.full(ptr[-1], -1, np.int64)
     where[low] = place
     pairs = Pairs(component[i], component[j], ptr[:-1], B, _at(pattern, P_nodes, kept), where, i == j)
-    return pairs, lower, _expand(natural, r, order)
+    keys = j * np.int64(N) + i
+
+    def find(row: np.ndarray, col: np.ndarray, a: np.ndarray, c: np.ndarray) -> np.ndarray:
+        return ptr[np.searchsorted(keys, col * np.int64(N) + row)] + a * r[col] + c
+
+    return pairs, lower, _expand(natural, r, order), find
 
 
 def _expand(natural: np.ndarray, r: np.ndarray, order: np.ndarray) -> np.ndarray:

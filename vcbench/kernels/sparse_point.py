@@ -4,37 +4,38 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from vcbench.errors import ModelError
 from vcbench.kernels.blocks import Layout
 from vcbench.kernels.protocol import Moments
-from vcbench.kernels.sparse_core import contract, selected_inverse, solve_factored
+from vcbench.kernels.sparse_core import contract, covariances, selected_inverse, solve_factored
 from vcbench.kernels.sparse_design import SparseDesign
+from vcbench.kernels.sparse_residual import Blocks, Independent, check_memory
 from vcbench.kernels.traces import both, pair_traces
-
-MEMORY = 4  # GB that the expected information may take
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Point:
-    """Λ per component, σ², and the panels of M's factor; `with_inverse` adds the sums over M⁻¹."""
+    """Λ per component, R, ZᵀR⁻¹Z = B/scale, and the panels of M's factor; `with_inverse` adds the sums over M⁻¹."""
 
     design: SparseDesign
     layout: Layout
     Omegas: list[np.ndarray]
     roots: list[np.ndarray]
-    sigma2: float
+    R: Independent | Blocks
+    B: np.ndarray = field(repr=False)
+    scale: float
     panels: np.ndarray = field(repr=False)
+    inverse: np.ndarray | None = field(default=None, repr=False)  # M⁻¹ as M's lower entries
     T: list[np.ndarray] = field(default_factory=list, repr=False)  # [tr(A Z_aᵀV⁻¹Z_b)] (r, r) per component
     PZ: list[np.ndarray] = field(default_factory=list, repr=False)  # [tr(P (M⁻¹)_ce)] (r, r) per component
     F: np.ndarray | None = field(default=None, repr=False)  # [tr(Z_aᵀZ_c Cov(u)_be)] over features
 
     def solve(self, x: np.ndarray) -> np.ndarray:
-        """ŵ = M⁻¹ΛᵀZᵀx/σ² (q, m) for x (n, m); A ΛᵀZᵀV⁻¹x is the same."""
-        return self._inverse_times(self.design.Zt @ x)
+        """ŵ = M⁻¹ΛᵀZᵀR⁻¹x (q, m) for x (n, m); A ΛᵀZᵀV⁻¹x is the same."""
+        return self._inverse_times(self.design.Zt @ self.R.solve(x))
 
-    def _inverse_times(self, Ztx: np.ndarray) -> np.ndarray:
+    def _inverse_times(self, ZtRx: np.ndarray) -> np.ndarray:
         d = self.design
-        half = d.times_roots(Ztx, [root.T for root in self.roots]) / self.sigma2
+        half = d.times_roots(ZtRx, [root.T for root in self.roots])
         permuted = np.ascontiguousarray(half[d.order])
         solve_factored(self.panels, d.fronts.tables, permuted)
         half[d.order] = permuted
@@ -54,14 +55,21 @@ class Point:
         inverse = selected_inverse(self.panels, d.fronts.tables, d.fronts.stack)[d.fronts.entry]
         offset = np.concatenate([[0], np.cumsum(d.size**2)])
         F = np.zeros((offset[-1], offset[-1]) if with_F else (0, 0))
-        tables = (*d.pairs.tables, d.pairs.same, d.size, stacked(self.roots))
+        tables = (*d.pairs.tables(self.B), d.pairs.same, d.size, stacked(self.roots))
         R, PZ = contract(*tables, inverse, offset[:-1], with_F, F)  # type: ignore[call-arg]
         T, parts = [], []
         for k, (root, r) in enumerate(zip(self.roots, d.size, strict=True)):
-            product = np.linalg.solve(root.T, R[k, :r, :r]) / self.sigma2
+            product = np.linalg.solve(root.T, R[k, :r, :r]) / self.scale
             T.append((product + product.T) / 2)
             parts.append((PZ[k, :r, :r] + PZ[k, :r, :r].T) / 2)
-        return replace(self, T=T, PZ=parts, F=F if with_F else None)
+        return replace(self, T=T, PZ=parts, F=F if with_F else None, inverse=inverse)
+
+    def covariances(self) -> np.ndarray:
+        """Cov(u | y, β) = ΛM⁻¹Λᵀ where M has entries, laid out as `Pairs.B`."""
+        pairs, out = self.design.pairs, np.empty(len(self.B))
+        tables = (pairs.k, pairs.m, pairs.ptr, pairs.where, self.design.size, stacked(self.roots))
+        covariances(*tables, self.inverse, out)  # type: ignore[call-arg]
+        return out
 
     def diagonal_blocks(self) -> list[np.ndarray]:
         """M⁻¹ within each level, (levels, r, r) per component."""
@@ -79,11 +87,11 @@ class Point:
 
     @property
     def trace(self) -> float:
-        """tr(V⁻¹) = (n − q + tr(P M⁻¹))/σ²."""
-        return (self.design.Z.shape[0] - self.design.q + sum(np.trace(p) for p in self.PZ)) / self.sigma2
+        """tr(V⁻¹) = (n − q + tr(P M⁻¹))/σ² where R = σ²I."""
+        return (self.design.Z.shape[0] - self.design.q + sum(np.trace(p) for p in self.PZ)) / self.scale
 
-    def score(self, g: np.ndarray, wr: np.ndarray, U: np.ndarray, wQ: np.ndarray, M) -> np.ndarray:
-        """−½[tr(T V_j) − gᵀV_j g], g = V⁻¹r; T = V⁻¹, or P where M = (QᵀV⁻¹Q)⁻¹ is given, U = V⁻¹Q."""
+    def score(self, g: np.ndarray, wr: np.ndarray, U: np.ndarray, wQ: np.ndarray, M) -> tuple[np.ndarray, np.ndarray]:
+        """−½[tr(T V_j) − gᵀV_j g], g = V⁻¹r, and `R.residue`; T = V⁻¹, or P where M = (QᵀV⁻¹Q)⁻¹ is given, U = V⁻¹Q."""
         d, out = self.design, []
         h, f = d.Zt @ g[:, None], self.unscaled(wr[:, None])
         H, AH = d.Zt @ U, self.unscaled(wQ)
@@ -93,8 +101,8 @@ class Point:
             if M is not None:
                 value = value - np.einsum("iad,ibd->ab", d.by_effect(k, H) @ M, d.by_effect(k, AH))
             out.append(value)
-        trace = self.trace - (0.0 if M is None else float(np.vdot(U @ M, U)))
-        return -0.5 * np.append(self._of_pairs(out), trace - g @ g)
+        G = self.R.residue(self, g, U[:, :0] if M is None else U @ np.linalg.cholesky(M))
+        return np.concatenate([-0.5 * self._of_pairs(out), self.R.score(G)]), G
 
     def _of_pairs(self, blocks: list[np.ndarray]) -> np.ndarray:
         """The entries (a, b) of the parameters, twice where a ≠ b: a symmetric function of V_j's two terms."""
@@ -114,41 +122,39 @@ class Point:
         x = np.zeros((d.q, len(lay.pa)))
         for j, pair in enumerate(zip(lay.pa, lay.pb, strict=True)):
             for a, b in both(*pair):
-                x[self._rows(a), j] = f[self._rows(b), 0]
-        work = np.column_stack([d.Z @ x, g])
+                x[self.rows(a), j] = f[self.rows(b), 0]
+        work = np.column_stack([d.Z @ x, self.R.derivatives(g)])
         w = self.solve(work)
         E = work - self.spread(w)
-        out = E.T @ E / self.sigma2 + w.T @ (d.P @ w)
+        out = E.T @ self.R.solve(E) + w.T @ (d.P @ w)
         if M is not None:
             XVw = U.T @ work
             out -= XVw.T @ M @ XVw
         return 0.5 * out
 
-    def _rows(self, a: int) -> slice:
+    def rows(self, a: int) -> slice:
         """Where effect a of all components stacked is among the q."""
         d = self.design
         k = int(np.searchsorted(np.cumsum(d.size), a, side="right"))
         return slice(d.start[k] + a - int(d.size[:k].sum()), d.start[k + 1], d.size[k])
 
     def expected(self, U: np.ndarray, wQ: np.ndarray, M) -> np.ndarray:
-        """½ tr(T V_i T V_j), exact, from G = A ZᵀTZ (q, q) in full; the residual's by σ²T² = T − T ZΩAZᵀ T.
+        """½ tr(T V_i T V_j), exact, from G = A ZᵀTZ (q, q) in full; the residual's by σ²T² = T − T ZΩAZᵀ T. With blocks
+        of residuals from T itself (`Blocks.expected`).
 
         Raises ModelError where G is too large.
         """
         d, lay, p = self.design, self.layout, len(self.layout.scale)
-        gigabytes = 5 * d.q**2 * 8 / 1e9
-        if gigabytes > MEMORY:
-            raise ModelError(
-                f"the expected information of {d.q} random effects with a sparse precision would need {gigabytes:.0f} "
-                f'GB (the limit is {MEMORY} GB). Use the average information: `method="ai"`, `cov_type="average"`.'
-            )
-        G = self.unscaled(self._inverse_times((d.Zt @ d.Z).toarray()))
+        if isinstance(self.R, Blocks):
+            return self.R.expected(self, U, wQ, M)
+        check_memory(5 * d.q**2, d.q)
+        G = self.unscaled(self._inverse_times((d.Zt @ d.Z).toarray() / self.scale))
         trace = self.trace
         if M is not None:
             G -= self.unscaled(wQ) @ M @ (d.Zt @ U).T
             trace -= float(np.vdot(U @ M, U))
-        squared = (G - G @ d.times_roots(G, [root @ root.T for root in self.roots])) / self.sigma2  # A ZᵀT²Z
-        at = [self._rows(a) for a in range(int(d.size.sum()))]
+        squared = (G - G @ d.times_roots(G, [root @ root.T for root in self.roots])) / self.scale  # A ZᵀT²Z
+        at = [self.rows(a) for a in range(int(d.size.sum()))]
         out = np.empty((p, p))
         out[:-1, :-1] = pair_traces(G, at, lay.pa, lay.pb)
         rest = trace
@@ -160,7 +166,7 @@ class Point:
             for a in range(d.size[k]):
                 for b in range(d.size[k]):
                     rest -= Omega[a, b] * np.trace(squared[at[first + b], at[first + a]])
-        out[-1, -1] = rest / self.sigma2
+        out[-1, -1] = rest / self.scale
         return 0.5 * out
 
     def moments(self, r: np.ndarray, y: np.ndarray, Q: np.ndarray, wr: np.ndarray, wQ: np.ndarray, M, logdet: float):
@@ -176,7 +182,7 @@ class Point:
         W = np.empty((len(y), len(lay.fa), u.shape[1]))
         for j, (a, b) in enumerate(zip(lay.fa, lay.fb, strict=True)):
             x = np.zeros_like(u)
-            x[self._rows(a)] = u[self._rows(b)]
+            x[self.rows(a)] = u[self.rows(b)]
             W[:, j] = d.Z @ x
         f = W[..., 0].T @ r
         if M is not None:

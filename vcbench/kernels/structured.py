@@ -44,6 +44,13 @@ class WorkingView:
         """As the inner kernel's."""
         return getattr(self.inner, "stop_information", "expected")
 
+    def smooth_start(self) -> np.ndarray:
+        """φ of all structures at their start."""
+        phi, own = self.maps.smooth_start(), getattr(self.inner, "residual_start", None)
+        if own is not None and len(own):
+            phi[-len(own) :] = own
+        return phi
+
     def evaluate(
         self,
         w: np.ndarray,
@@ -144,6 +151,11 @@ class StructuredKernel:
     def model(self) -> Model:
         """The model whose y is bound."""
         return self.view.model
+
+    @property
+    def standard_information(self) -> str:
+        """The information of standard errors, as the inner kernel's."""
+        return getattr(self.view.inner, "standard_information", "observed")
 
     @property
     def layout(self) -> Layout:

@@ -93,11 +93,11 @@ def starting_point(kernel: Any, start: str | Mapping[str, float] | np.ndarray) -
 def _auto_working(view: Any) -> np.ndarray:
     """The moment step for the linear part and σ², φ at its start."""
     work, lay = view.maps, view.layout
-    w = np.concatenate([np.zeros(work.n_linear), work.smooth_start(), lay.scale[-1:]])
+    w = np.concatenate([np.zeros(work.n_linear), view.smooth_start(), lay.scale[-1:]])
     what = getattr(view.inner, "start_information", "expected")
     at = view.evaluate(w, ("score", what), "reml")
     if at.score is None:
-        return np.concatenate([lay.scale[: work.n_linear] * (lay.pa == lay.pb), work.smooth_start(), lay.scale[-1:]])
+        return np.concatenate([lay.scale[: work.n_linear] * (lay.pa == lay.pb), view.smooth_start(), lay.scale[-1:]])
     own = np.append(np.arange(work.n_linear), len(w) - 1)
     scale = lay.scale[own]
     information = getattr(at, what)[np.ix_(own, own)] * np.outer(scale, scale)
