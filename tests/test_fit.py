@@ -470,7 +470,7 @@ def test_methods__have_names_criteria_and_options():
         assert m.name == name
         assert m.criteria
         assert set(m.criteria) <= {"ml", "reml", "none"}
-        assert m.kind in ("solver", "moments", "bayes", "peer")
+        assert m.kind in ("solver", "moments", "stochastic", "lasso", "bayes", "peer")
         assert "seed" in m.options
         assert m.description
     falling = {n for n, m in METHODS.items() if not m.monotone and m.kind == "solver"}

@@ -159,10 +159,8 @@ def _fit_door(
     out = []
     for j, row in enumerate(known.door()(model, criterion, Y, options, seed)):
         get = lambda key, size, row=row: np.asarray(row.get(key, np.full(size, np.nan)), float)  # noqa: E731
-        limits = {
-            k: get(k, p if k.startswith("theta") else d)
-            for k in ("theta_lower", "theta_upper", "beta_lower", "beta_upper")
-        }
+        sides = ("theta_lower", "theta_upper", "beta_lower", "beta_upper")
+        limits = {k: get(k, p if k.startswith("theta") else d) for k in sides}
         own = model if Y.shape[1] == 1 and Y[:, 0] is model.y else model.replace(y=Y[:, j])
         cov = np.asarray(row.get("theta_cov", np.diag(get("theta_se", p) ** 2)), float)
         out.append(
@@ -185,7 +183,7 @@ def _fit_door(
                 "auto",
                 None,
                 None,
-                limits,
+                limits if any(k in row for k in sides) else None,
                 row.get("extra", {}),
                 {"default": cov, "beta": np.asarray(row.get("beta_cov", np.diag(get("beta_se", d) ** 2)))},
             )

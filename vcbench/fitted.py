@@ -151,7 +151,8 @@ class Fit:
         """True for estimates by moments: raw, and maximising no likelihood whatever the criterion is called."""
         from vcbench.methods import METHODS
 
-        return self.method in METHODS and METHODS[self.method].kind == "moments"
+        known = METHODS.get(self.method)
+        return known is not None and (known.kind == "moments" or known.criteria == ("none",))
 
     @property
     def is_estimate(self) -> bool:

@@ -46,6 +46,8 @@ ALIASES = {  # other programs' spellings
     "henderson": "em-henderson",
 }
 
+STREAMED = {"annotations": object, "workers": int}  # where genotypes are streamed
+
 SOLVER_OPTIONS = {
     "max_iter": int, "tol": float, "start": object, "kernel": str, "trace": bool, "seed": int, "n_starts": int,
 }  # fmt: skip
@@ -53,8 +55,8 @@ SOLVER_OPTIONS = {
 
 @dataclass(frozen=True, slots=True)
 class Method:
-    """An estimator: kind "solver" | "moments" | "bayes" | "peer", the criteria it exists under (the default first),
-    its options.
+    """An estimator: kind "solver" | "moments" | "stochastic" | "lasso" | "bayes" | "peer", the criteria it exists under
+    (the default first), its options.
 
     load: for methods outside the solvers, "module:function" of `f(model, criterion, Y, options, seed) -> list[dict]`.
     """
@@ -108,6 +110,22 @@ class Registry(Mapping[str, Method]):
                 ("none",),
                 options={"type": int, "kernel": str, "seed": int},
                 description="ANOVA estimators from sums of squares of `type=` 1, 2 or 3, raw, with their table",
+            )
+            self._known["moments-randomised"] = Method(
+                "moments-randomised",
+                "stochastic",
+                ("none",),
+                options={"vectors": int, "seed": int, **STREAMED, "blocks": int, "dask": bool, "size": int},
+                load="vcbench.genetics.stochastic_methods:fit_moments_randomised",
+                description="method of moments with traces by `vectors=` random probes, streamed from SNPs; raw",
+            )
+            self._known["ai-stochastic"] = Method(
+                "ai-stochastic",
+                "stochastic",
+                ("reml",),
+                options={"vectors": int, "seed": int, **STREAMED, "tol": float, "cg_tol": float, "max_iter": int},
+                load="vcbench.genetics.stochastic_methods:fit_ai_stochastic",
+                description="AI-REML with traces by random probes and conjugate gradients, no matrix is factorised",
             )
             sampler = {
                 "draws": int,

@@ -135,7 +135,7 @@ def _groups(phenotypes: Phenotypes) -> list[list[int]]:
     return list(patterns.values())
 
 
-def draw_probes(n: int, vectors: int, seed: int) -> np.ndarray:
+def draw_probes(n: int, vectors: int, seed: Any) -> np.ndarray:
     """Z (n, B): random signs."""
     return 2.0 * np.random.default_rng(seed).integers(0, 2, (n, vectors), dtype=np.int8) - 1.0
 

@@ -85,7 +85,7 @@ class Stream:
             else:
                 scale_dosages(calls.G, calls.at, *self.scaling.line(facts), W)
             member = self.bins.at(facts.columns + shift)
-            yield Piece(W, member, self.scaling.scale(facts), _squares(self.scaling, facts), absent)
+            yield Piece(W, member, self.scaling.scale(facts), squares_of(self.scaling, facts), absent)
 
     def run[T](self, task: Callable[..., T], workers: int | None = None) -> Iterator[T]:
         """task(J) of every block, in order; `workers` threads (as many as processors, 4 at most)."""
@@ -107,7 +107,7 @@ def take(W: np.ndarray, wanted: np.ndarray) -> np.ndarray:
     return W if wanted.all() else W.T[wanted].T
 
 
-def _squares(scaling: Standardisation, facts: SnpFacts) -> np.ndarray:
+def squares_of(scaling: Standardisation, facts: SnpFacts) -> np.ndarray:
     """Σ_i w_ij² over all samples, from the mean and the variance of the calls."""
     centre, factor, gap = scaling.line(facts)
     around = facts.called * factor**2 * (facts.variance + (facts.mean - centre) ** 2)
