@@ -312,7 +312,7 @@ def moments_of_rows(
     Q = np.linalg.qr(X)[0]
     MY = Y - Q @ (Q.T @ Y)
     whole = len(at) == phenotypes.n
-    if matrix.is_thin or (isinstance(matrix.given, Eigen) and whole):
+    if matrix.is_thin or (matrix.decomposed is not None and whole):
         eigen = matrix.eigen(None if whole else at)
         traces = Traces.of_eigen(eigen, X)
         UY = eigen.vectors.T @ MY
@@ -342,7 +342,7 @@ def _by_likelihood(
     used = np.column_stack(
         [observed[:, a] | observed[:, b] if all_rows else observed[:, a] & observed[:, b] for a, b in wanted]
     )
-    if isinstance(matrix.given, Eigen) and method == "reml" and (~used).mean(axis=0).max() <= MISSING:
+    if matrix.decomposed is not None and method == "reml" and (~used).mean(axis=0).max() <= MISSING:
         used = np.column_stack([used, np.ones(len(used), bool)])  # the decomposition given holds them all
     groups = share(used, MISSING if method == "reml" else 0.0)
     found: dict[int, Pair] = {}

@@ -131,8 +131,7 @@ def _one_matrix(
     most = 0.0 if restricted else MISSING_QUICK if asked.method in FEW_STEPS else MISSING_EM
     found: dict[int, Trait] = {}
     seconds = 0.0
-    given = isinstance(matrix.given, Eigen)
-    groups = _on_given(phenotypes, most) if given else share(phenotypes.observed, most)
+    groups = _on_given(phenotypes, most) if matrix.decomposed is not None else share(phenotypes.observed, most)
     for group in groups:
         begin = time.perf_counter()
         whole = len(group.rows) == phenotypes.n

@@ -4,7 +4,6 @@ Nothing is computed before it is asked for: genotypes whose decomposition is in 
 are fewer SNPs than samples no n × n matrix is formed.
 """
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -13,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from vcbench.errors import DataError, ModelError
+from vcbench.genetics.content import content_of
 from vcbench.genetics.eigen import (
     Eigen,
     check_symmetric,
@@ -32,6 +32,8 @@ from vcbench.genetics.standardise import Standardisation, check_missing
 @dataclass(frozen=True, slots=True, eq=False)
 class Matrix:
     """One relationship matrix of n samples, from one of: K (n, n), an `Eigen`, `Genotypes`.
+
+    It may be passed where these may; what was computed for one call then serves the next.
 
     samples: FID and IID, where they are known. n_snps: SNPs behind it, mean_diagonal: tr K/n, once it was computed.
     """
@@ -66,8 +68,9 @@ class Matrix:
         if isinstance(self.given, np.ndarray):
             return self.given
         if "K" not in self.facts:
-            if isinstance(self.given, Eigen):
-                self.facts["K"] = self.given.matrix()
+            whole = self.given if isinstance(self.given, Eigen) else self.facts.get("eigen")
+            if whole is not None:
+                self.facts["K"] = whole.matrix()
             else:
                 grm = relationship_matrix(self.given, self.scaling, self.missing, progress=self.progress)  # type: ignore[arg-type]
                 grm.K[:] *= self._share(grm.n_snps)
@@ -93,13 +96,21 @@ class Matrix:
         assert isinstance(self.given, Genotypes)
         return used / (used + self.given.scan().dropped.get("monomorphic", 0)) if self.count_monomorphic else 1.0
 
-    def eigen(self, rows: np.ndarray | None = None, cache: Any = None, last: bool = False) -> Eigen:
-        """The decomposition of K, or of K[rows, rows]; found in the folder `cache` if it is there.
+    @property
+    def decomposed(self) -> Eigen | None:
+        """The decomposition of all rows, if there is one already."""
+        return self.given if isinstance(self.given, Eigen) else self.facts.get("eigen")
 
-        last: K computed here will not be asked for again and may be destroyed.
+    def eigen(self, rows: np.ndarray | None = None, cache: Any = None, last: bool = False) -> Eigen:
+        """The decomposition of K, kept, or of K[rows, rows]; found in the folder `cache` if it is there.
+
+        last: K computed here will not be asked for again and may be destroyed; the decomposition can restore it.
         """
-        out = self._eigen(rows, cache, last)
+        if rows is None and self.decomposed is not None:
+            return self.decomposed
+        out = self._eigen(rows, cache, last and rows is None)
         if rows is None:
+            self.facts["eigen"] = out
             self.facts.setdefault("mean_diagonal", out.trace / out.n)
         return out
 
@@ -107,10 +118,10 @@ class Matrix:
         if isinstance(self.given, np.ndarray):
             return decompose(self.given, rows=rows, cache=cache, name=self.name)
         if isinstance(self.given, Eigen):
-            return self.given if rows is None else decompose(self.K(), rows=rows, cache=cache, name=self.name)
+            return decompose(self.K(), rows=rows, cache=cache, name=self.name)
         key = ""
         if cache is not None:
-            said = {"genotypes": self._content(), "rows": "all" if rows is None else digest(np.asarray(rows))}
+            said = {"genotypes": content_of(self.given), "rows": "all" if rows is None else digest(np.asarray(rows))}
             assert self.scaling is not None
             key = key_of(
                 {**said, "standardise": self.scaling.label, "missing": self.missing, "all": self.count_monomorphic}
@@ -131,24 +142,6 @@ class Matrix:
             out = replace(out, key=key, facts={k: self.facts[k] for k in ("n_snps", "mean_diagonal")})
             write_cache(cache, out)
         return out
-
-    def _content(self) -> str:
-        """A digest of the genotypes: the file or array, samples and SNPs selected, filters."""
-        if "content" in self.facts:
-            return self.facts["content"]
-        g = self.given
-        assert isinstance(g, Genotypes)
-        path, array = getattr(g.source, "path", None), getattr(g.source, "array", None)
-        if path is not None:
-            with open(path, "rb") as file:
-                content = hashlib.file_digest(file, "sha256").hexdigest()
-        elif isinstance(array, np.ndarray):
-            content = digest(array)
-        else:
-            content = digest(self.K())
-        chosen = [None if at is None else digest(at) for at in (g.rows, g.columns)]
-        self.facts["content"] = key_of({"content": content, "chosen": chosen, "maf": g.maf, "gaps": g.missing})
-        return self.facts["content"]
 
 
 def matrices_of(
@@ -196,6 +189,8 @@ def _matrix(
     count_monomorphic: bool,
     progress: Progress,
 ) -> Matrix:
+    if isinstance(part, Matrix):
+        return part
     if isinstance(part, Eigen):
         return Matrix(name, part.n, part, facts={"mean_diagonal": part.trace / part.n})
     if is_K or isinstance(part, GRM):
