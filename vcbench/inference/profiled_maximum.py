@@ -24,11 +24,14 @@ class Reference:
     def __init__(self, fit: Any, criterion: str) -> None:
         model = fit._need_model("a profile")
         self.kernel: Any = build(model, _kernel_name(model, fit.kernel or "auto"))
-        own = criterion == fit.criterion and not fit.is_moments and fit.is_estimate
-        theta = fit.theta_values if own else solve(self.kernel, "auto", criterion, trace=False).theta
         self.criterion = criterion
         self.f = Likelihood(self.kernel, criterion)
-        top = peak(self.f, None, 0.0, self.f.r(theta), TOL)
+        near = not fit.is_moments and fit.is_estimate
+        own = near and criterion == fit.criterion
+        top = peak(self.f, None, 0.0, self.f.r(fit.theta_values), TOL) if near else None
+        if top is None:
+            theta = solve(self.kernel, "auto", criterion, trace=False).theta
+            top = peak(self.f, None, 0.0, self.f.r(theta), TOL)
         if top is None:
             raise MethodError(
                 f"no maximum of ℓ_{criterion.upper()} was found near the fit ({fit.status}): there is nothing to "
@@ -37,7 +40,7 @@ class Reference:
         self.top: Peak = top
         self.higher = ""  # what was said of a higher maximum, once a profile came upon one
         self.short = own and top.loglik - fit.loglik > SHORT * (1.0 + abs(top.loglik)) ** 0.5
-        self.theta = theta if own and not self.short else self.f.theta(top.r)
+        self.theta = fit.theta_values if own and not self.short else self.f.theta(top.r)
 
     @cached_property
     def beta(self) -> np.ndarray:
