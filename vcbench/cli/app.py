@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 from cyclopts import App, CycloptsError
 
-from vcbench.cli import checking, fitting, studies
+from vcbench.cli import checking, fitting, genetics, studies
 from vcbench.errors import VcbenchError
 
 HOLDS, FALLS_SHORT, INVALID, INCONCLUSIVE, INTERRUPTED = 0, 1, 2, 3, 130
@@ -32,6 +32,7 @@ study.command(studies.status)
 study.command(studies.replay)
 app.command(fitting.fit)
 app.command(fitting.compare)
+app.command(genetics.heritability)
 app.command(study)
 app.command(studies.report)
 app.command(checking.check)
@@ -84,4 +85,6 @@ def main() -> None:
     """The `vcbench` program."""
     # Numba at its first level compiles our loops in two thirds of the time and they run as fast
     os.environ.setdefault("NUMBA_OPT", "1")
+    if sys.argv[1:2] == ["heritability"]:  # matrix products take most of its time
+        genetics.with_fast_blas()
     raise SystemExit(run(sys.argv[1:]))

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from scipy.linalg import eigvalsh
 
-from vcbench.errors import MethodError
+from vcbench.errors import MethodError, ModelError
 from vcbench.genetics.genomic_kernel import GenomicKernel
 from vcbench.genetics.genotypes import Genotypes
 from vcbench.genetics.matrices import Matrix
@@ -82,7 +82,21 @@ def _kernel(
     divisor = kind == "moments" or method in SECOND_ORDER  # no EM: what q is does not matter
     model = Model(y, X, [_component(m.name, k, divisor) for m, k in zip(matrices, K, strict=True)], X_names=names)
     kernel = GenomicKernel.build(model, K, whole_moments=method in ("px-em-component", "px-em-full"))
+    _check_identified(kernel, [m.name for m in matrices])
     return kernel, f"Cholesky factors of V, {len(rows)} × {len(rows)}, one an iteration"
+
+
+def _check_identified(kernel: GenomicKernel, names: Sequence[str]) -> None:
+    """ModelError for matrices that these data cannot tell apart: tr MK_iMK_j must have full rank."""
+    size = np.sqrt(np.maximum(np.diag(kernel.gram), 1e-300))
+    values, vectors = np.linalg.eigh(kernel.gram / np.outer(size, size))
+    if values[0] < SINGULAR * values[-1]:
+        weight = np.abs(vectors[:, 0])
+        which = [f"`{n}`" for n, w in zip([*names, "residual"], weight, strict=True) if w > 0.1 * weight.max()]
+        raise ModelError(
+            f"the variances of {' and '.join(which)} cannot be told apart by these data: once X is taken out, their "
+            "matrices are linearly dependent. Leave one out."
+        )
 
 
 def _component(name: str, K: np.ndarray, plain: bool) -> Component:
@@ -160,11 +174,8 @@ def _by_moments(
 
 
 def haseman_elston(kernel: GenomicKernel) -> tuple[np.ndarray, np.ndarray]:
-    """(θ̂ (m + 1,), sandwich covariance) by moments, raw. MethodError where S is singular."""
+    """(θ̂ (m + 1,), sandwich covariance) by moments, raw."""
     S, Q, y, m = kernel.gram, kernel.basis.Q, kernel.y, len(kernel.K)
-    size = np.sqrt(np.diag(S))
-    if not (size > 0).all() or np.linalg.eigvalsh(S / np.outer(size, size))[0] < SINGULAR:
-        raise MethodError("the moment equations are singular: two matrices are the same once X is taken out.")
     theta = np.linalg.solve(S, np.array([*(y @ (K @ y) for K in kernel.K), y @ y]))
     W = kernel.V(theta)  # then M V M
     for _ in (0, 1):
