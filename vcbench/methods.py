@@ -127,6 +127,14 @@ class Registry(Mapping[str, Method]):
                 load="vcbench.genetics.stochastic_methods:fit_ai_stochastic",
                 description="AI-REML with traces by random probes and conjugate gradients, no matrix is factorised",
             )
+            self._known["scaled-lasso"] = Method(
+                "scaled-lasso",
+                "lasso",
+                ("none",),
+                options={"lambda0": float, "tol": float, "max_iter": int, "memory": float, "seed": int},
+                load="vcbench.genetics.scaled_lasso:fit_scaled_lasso",
+                description="noise level by the scaled lasso (Sun & Zhang 2012), for signals that are few",
+            )
             sampler = {
                 "draws": int,
                 "tune": int,

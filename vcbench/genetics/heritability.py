@@ -75,13 +75,13 @@ def heritability(
     """
     known = check_method(method, criterion)
     check_options(known, options)
-    if known.kind == "peer" or method in ("anova", "scaled-lasso"):
+    if known.kind == "peer" or method == "anova":
         raise MethodError(f"method `{method}` does not fit a relationship matrix. Use auto, px-em, moments, …")
     if scale not in SCALES:
         raise MethodError(f'unknown scale `{scale}`. Choose "unit" (V(G) as it is) or "trace" (times tr(CKC)/n).')
     if not 0.0 < level < 1.0:
         raise MethodError(f"`level` is {level!r}; a confidence level lies between 0 and 1, such as 0.95.")
-    if se is not None and se not in COV_TYPES and known.kind != "stochastic":
+    if se is not None and se not in COV_TYPES and known.kind not in ("stochastic", "lasso"):
         raise MethodError(f"unknown definition of standard errors `{se}`. Choose from {', '.join(COV_TYPES)}.")
     begin = time.perf_counter()
     phenotypes = take(Y, X, names, X_names)
@@ -98,6 +98,10 @@ def heritability(
         from vcbench.genetics.without_matrix import without_matrix
 
         traits, prepared = without_matrix(phenotypes, matrices, asked, cache, progress), 0.0
+    elif known.kind == "lasso":
+        from vcbench.genetics.scaled_lasso import lasso_traits
+
+        traits, prepared = lasso_traits(phenotypes, matrices, asked, progress), 0.0
     elif len(matrices) > 1:
         from vcbench.genetics.several import several_matrices
 

@@ -8,6 +8,7 @@ Of the components V(G_k) of K_k and V(e), each K_k of size k_k (1, or tr(CK_kC)/
 and standard errors are √(gᵀ Cov g), g the gradient of the quantity. Cov is an inverse information, by name: "average"
 (GCTA's, GEMMA's -vc 2), "observed" (the curvature of ℓ itself; GEMMA's se(pve) under -lmm), "expected" (Fisher's); of
 moment estimates the "sandwich" S⁻¹ΣS⁻¹, or the "jackknife" over SNPs; of a posterior its own covariance, "posterior".
+Of the scaled lasso "sparse", its limit where signals are few, for V(e) alone.
 Where traces are by random probes "monte-carlo" is what other probes would change: an error of its own, in no other.
 """
 
@@ -85,7 +86,7 @@ class Trait:
     @property
     def is_moments(self) -> bool:
         """True for estimates by moments, which no boundary holds."""
-        return not {"sandwich", "jackknife"}.isdisjoint(self.covariances)
+        return not {"sandwich", "jackknife", "sparse"}.isdisjoint(self.covariances)
 
     @property
     def Vp(self) -> float:
@@ -143,12 +144,13 @@ class Trait:
         return self.covariances[definition]
 
     def se(self, quantity: str, definition: str | None = None) -> float:
-        """The standard error of a quantity by name: on the face of the parameter space where the estimate lies, NaN
-        for a quantity that has one value there."""
+        """The standard error of a quantity by name: on the face of the parameter space where the estimate lies (what
+        is held there has NaN in Cov), NaN for a quantity that has one value there, and for one of a variance whose own
+        is unknown (infinite)."""
         _, g = self.quantities()[quantity]
         cov = self.covariance(definition)
-        free = np.isfinite(np.diag(cov))
-        if not np.abs(g[free]).max(initial=0.0) > 1e-12 * max(np.abs(g).max(), 1e-300):
+        free, unknown = np.isfinite(np.diag(cov)), np.isinf(np.diag(cov))
+        if g[unknown].any() or not np.abs(g[free]).max(initial=0.0) > 1e-12 * max(np.abs(g).max(), 1e-300):
             return float("nan")
         g = g[free]
         return float(np.sqrt(max(g @ cov[np.ix_(free, free)] @ g, 0.0)))

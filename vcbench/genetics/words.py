@@ -22,6 +22,7 @@ DEFINITIONS = {
     "posterior": "the posterior covariance",
     "jackknife": "the jackknife over blocks of SNPs",
     "monte-carlo": "the spread over random probes",
+    "sparse": "the limit of the scaled lasso where signals are few, for V(e) alone",
 }
 
 
@@ -30,7 +31,8 @@ def page(result: "Heritability", t: Trait) -> str:
     from vcbench import __version__
 
     criterion = {"reml": "REML", "ml": "maximum likelihood", "none": "method of moments"}[t.criterion]
-    title = f"Heritability of {t.name}, {'method of moments' if t.is_moments else criterion}"
+    criterion = "scaled lasso" if t.definition == "sparse" else "method of moments" if t.is_moments else criterion
+    title = f"Heritability of {t.name}, {criterion}"
     lines = [f"{title:<68}vcbench {__version__}"]
     for m in result.matrices:
         snps = f" from {num.count(m.n_snps)} SNPs" if m.n_snps else ""
@@ -122,6 +124,11 @@ def notes(result: "Heritability", t: Trait) -> list[str]:
             "the data do not exclude 1."
         )
     out.append(f"SE by {DEFINITIONS[t.definition]}.")
+    if "sparse" in t.covariances:
+        out.append(
+            "V(e) is what the selected SNPs leave, V(G) the rest of the variance. The lasso is for few large effects: "
+            "where many small ones pass unseen, h² is too low."
+        )
     if "monte-carlo" in t.covariances:
         error = num.significant(t.se("h2", "monte-carlo"), 2)
         out.append(f"Monte Carlo SE of h², from the random probes and in no other SE: {error}.")
