@@ -1,6 +1,7 @@
 """Commands from end to end, on models and studies that take milliseconds."""
 
 import json
+import re
 import subprocess
 import sys
 
@@ -106,7 +107,29 @@ def test_fit__takes_the_cards_criterion_where_the_method_has_it(capsys):
 def test_fit__plots_are_written_where_asked(tmp_path, capsys):
     assert run(["fit", "one_way", "--method", "em", "--start", "unit", "--plots", str(tmp_path / "plots")]) == 0
     assert (tmp_path / "plots" / "convergence-reml.svg").read_text().rstrip().endswith("</svg>")
-    assert "wrote" in capsys.readouterr().err
+    err = capsys.readouterr().err
+    written = {path.name for path in (tmp_path / "plots").iterdir()}
+    assert written == {"convergence-reml.svg", *(f"{kind}.svg" for kind in (
+        "ranef", "profile", "contour", "residuals", "acf", "influence"))}  # fmt: skip
+    assert all(f"wrote {tmp_path / 'plots' / name}" in err for name in written)
+
+
+def test_fit__plots_of_moments_are_those_that_need_no_likelihood(tmp_path, capsys):
+    assert run(["fit", "one_way", "--method", "moments", "--plots", str(tmp_path), "--quiet"]) == 0
+    written = {path.stem for path in tmp_path.iterdir()}
+    assert written == {"ranef", "residuals", "acf", "influence"}
+    assert capsys.readouterr().err == ""
+
+
+def test_compare__plots_the_path_of_every_method(tmp_path, capsys):
+    arguments = ["compare", "one_way", "--methods", "ai,em,moments", "--start", "unit", "--plots", str(tmp_path)]
+    assert run(arguments) == 0
+    assert {path.name for path in tmp_path.iterdir()} == {"convergence-reml.svg", "contour-reml.svg"}
+    picture = (tmp_path / "contour-reml.svg").read_text(encoding="utf-8")
+    assert re.search(r"ai: \d+ iterations", picture)
+    assert re.search(r"em: \d+ iterations", picture)
+    assert "moments" not in picture
+    assert f"wrote {tmp_path / 'contour-reml.svg'}" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

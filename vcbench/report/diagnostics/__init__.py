@@ -68,16 +68,7 @@ def save_contour(fits: Mapping[str, Any], path: Path | str) -> list[Path]:
 
 
 def _altair(spec: Any) -> Any:
-    import altair as alt
-
+    from vcbench.report.diagnostics.altair_chart import chart_of
     from vcbench.report.theme import config
 
-    # validating takes many times as long as drawing, and can fail for no dictionary made here
-    made: dict[str, Any] = {
-        "concat": alt.ConcatChart,
-        "hconcat": alt.HConcatChart,
-        "vconcat": alt.VConcatChart,
-        "layer": alt.LayerChart,
-    }
-    chart = next(made[key] for key in made if key in spec)
-    return chart.from_dict({**spec, "config": config()}, validate=False)
+    return chart_of({**spec, "config": config()})
