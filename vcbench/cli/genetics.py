@@ -17,10 +17,12 @@ if TYPE_CHECKING:
     from vcbench.genetics.matrices import Matrix
     from vcbench.genetics.results import Heritability
     from vcbench.genetics.tables import Joined
+    from vcbench.methods import Method
 
 Flag = Parameter(negative="", show_default=False)
 RELATED = 0.9  # of K: above it two samples are one, or twins
 MIN_MEAN, MAX_MEAN = 0.9, 1.1  # of K's mean diagonal
+WITHOUT = ("stochastic", "lasso")  # kinds of methods that need no matrix
 
 
 def heritability(
@@ -43,6 +45,12 @@ def heritability(
     missing: Annotated[Literal["mean", "pairs"], Parameter(help="Missing calls: at the mean, or by pairs.")] = "mean",
     like_gcta: Annotated[bool, Flag, Parameter(help="GCTA's matrix: gcta, pairs, all SNPs counted.")] = False,
     method: Annotated[str, Parameter(help="Methods, with commas (ai, px-em, moments, …).")] = "auto",
+    vectors: Annotated[int | None, Parameter(help="Random probes of moments-randomised and ai-stochastic.")] = None,
+    blocks: Annotated[int | None, Parameter(help="Blocks of SNPs for the jackknife of moments-randomised.")] = None,
+    annot: Annotated[
+        Path | None, Parameter(help="Of those two: bins of SNPs, a variance each; 0/1 columns, a line for each SNP.")
+    ] = None,
+    seed: Annotated[int | None, Parameter(help="Of the probes.")] = None,
     criterion: Annotated[Literal["ml", "reml"] | None, Parameter(help="Default: reml.")] = None,
     correlations: Annotated[
         Literal["none", "moments", "reml", "both"], Parameter(help="Genetic correlations of all pairs of phenotypes.")
@@ -80,12 +88,17 @@ def heritability(
     progress = not quiet and sys.stderr.isatty()
     how = How(standardise, missing, like_gcta, progress)
     source = Source.of(bfile, grm, mgrm, keep, extract, autosomes, maf, geno, split)
+    options = {"vectors": vectors, "blocks": blocks, "seed": seed, "annotations": _annotations(annot, bfile, source)}
+    methods = _methods(method, options)
     joined = join(source.samples, pheno, qcovar, covar, columns=phenotype_columns(pheno, mpheno))
-    matrices, rows, removed = source.matrices(joined, how, grm_cutoff, out if make_grm else None)
+    streamed = bfile is not None and all(m.kind in WITHOUT for m in methods.values())
+    matrices, rows, removed = source.matrices(joined, how, grm_cutoff, out if make_grm else None, streamed)
     Y, X = joined.Y.iloc[rows], joined.X.iloc[rows]
     page.add(_samples(source, joined, removed, len(rows), matrices))
     page.add([*(_matrix_line(m) for m in matrices), f"BLAS    {describe()}", ""])
-    results = _results(Y, X, matrices, method, criterion, prevalence, sample_prevalence, scale, level, cache)
+    results = _results(
+        Y, X, matrices, methods, options, criterion, prevalence, sample_prevalence, scale, level, cache, progress
+    )
     pairs = _pairs(Y, X, matrices, correlations, scale, level, cache)
     for result in [*results, *pairs]:
         page.add([*(line for line in _body(result)), ""])
@@ -130,24 +143,51 @@ class _Page:
         self.add([""])
 
 
-def _results(
-    Y: Any, X: Any, matrices: "list[Matrix]", method: str, criterion: Any, prevalence: Any, sample: Any, scale: str,
-    level: float, cache: Any,
-) -> "list[Heritability]":  # fmt: skip
-    """One result a method; a criterion goes to those that have it."""
-    from vcbench.genetics.heritability import heritability as estimate
-    from vcbench.methods import check_method
+def _methods(method: str, options: dict[str, Any]) -> "dict[str, Method]":
+    """The methods asked for. SpecError for an option that none of them has."""
+    from vcbench.methods import METHODS, check_method
 
-    names = list(dict.fromkeys(name.strip() for name in method.split(",") if name.strip()))
-    known = {name: check_method(name) for name in names}
+    names = dict.fromkeys(name.strip() for name in method.split(",") if name.strip())
+    methods = {name: check_method(name) for name in names}
+    for key, value in options.items():
+        if value is not None and not any(key in m.options for m in methods.values()):
+            takes = " or ".join(name for name, m in METHODS.items() if key in m.options and m.kind in WITHOUT)
+            raise SpecError(f"--{key.removesuffix('ations')} goes with --method {takes}.")
+    return methods
+
+
+def _annotations(path: Path | None, bfile: str | None, source: Source) -> dict[str, Any] | None:
+    """Bins of the SNPs that are used, from a file on all of the .bim."""
+    if path is None:
+        return None
+    if bfile is None or len(source.parts) > 1:
+        raise SpecError("--annot makes bins of SNPs: it goes with --bfile, without --split.")
+    from vcbench.genetics.annotations import Bins
+    from vcbench.genetics.genotypes import Genotypes
+
+    variants, (chosen,) = Genotypes.open(bfile).variants, source.parts.values()
+    bins = Bins.of(path, variants)
+    member = bins.member
+    assert member is not None
+    return dict(zip(bins.names, (member if chosen.columns is None else member[chosen.columns]).T, strict=True))
+
+
+def _results(
+    Y: Any, X: Any, matrices: "list[Matrix]", methods: "dict[str, Method]", options: dict[str, Any], criterion: Any,
+    prevalence: Any, sample: Any, scale: str, level: float, cache: Any, progress: bool,
+) -> "list[Heritability]":  # fmt: skip
+    """One result a method; a criterion and options go to those that have them."""
+    from vcbench.genetics.heritability import heritability as estimate
+
     given: Any = matrices[0] if len(matrices) == 1 else {m.name: m for m in matrices}
     out = []
-    for name, m in known.items():
+    for name, m in methods.items():
         own = criterion if criterion in m.criteria else None if m.criteria == ("none",) else criterion
+        has = {key: value for key, value in options.items() if value is not None and key in m.options}
         out.append(
             estimate(
                 Y, given, X, name, own, level=level, scale=scale, prevalence=prevalence, sample_prevalence=sample,
-                cache=cache,
+                cache=cache, progress=progress, **has,
             )
         )  # fmt: skip
     return out
@@ -196,6 +236,8 @@ def _matrix_line(matrix: "Matrix") -> str:
     """Mean diagonal and spread off it."""
     import numpy as np
 
+    if not isinstance(matrix.given, np.ndarray) and np.isnan(matrix.mean_diagonal):
+        return f"{matrix.name:<7} SNPs, no matrix of samples"
     text = f"{matrix.name:<7} mean diagonal {matrix.mean_diagonal:.3f}"
     if isinstance(matrix.given, np.ndarray):
         K, n = matrix.given, matrix.n

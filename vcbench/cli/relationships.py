@@ -59,12 +59,12 @@ class Source:
         return cls(chosen.samples, dict(parts_of(chosen, by)), n, chosen.n_variants)
 
     def matrices(
-        self, joined: "Joined", how: How, cutoff: float | None, write: Path | None
+        self, joined: "Joined", how: How, cutoff: float | None, write: Path | None, streamed: bool = False
     ) -> "tuple[list[Matrix], np.ndarray, pd.DataFrame]":
         """(matrices of the rows used, rows of `joined`, samples removed for being related).
 
         Frequencies and K are those of all samples of the files, as GCTA takes them; where there are fewer SNPs than
-        samples no matrix is formed, and they are of the samples used.
+        samples, or every method streams them, no matrix is formed, and they are of the samples used.
         """
         import numpy as np
 
@@ -74,7 +74,7 @@ class Source:
 
         used = joined.rows
         few = sum(p.n_variants for p in self.parts.values() if isinstance(p, Genotypes)) < len(used)
-        thin = few and how.missing == "mean" and cutoff is None and write is None
+        thin = (few or streamed) and how.missing == "mean" and cutoff is None and write is None
         if thin and not any(isinstance(p, GRM) for p in self.parts.values()):
             parts = {name: part.select(samples=used) for name, part in self.parts.items()}
             named = matrices_of(
