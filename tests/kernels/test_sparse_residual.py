@@ -10,6 +10,8 @@ from vcbench import kernels
 from vcbench.errors import ModelError
 from vcbench.kernels import sparse_residual
 from vcbench.model.pedigree import Pedigree
+from vcbench.solvers import codes
+from vcbench.solvers.gem import m_step
 
 NEEDS = ("score", "expected", "average", "observed")
 ANSWERS = ("loglik", "beta", "score", "expected", "average", "observed", "QtVinvQ")
@@ -131,6 +133,63 @@ def test_score__is_the_slope_of_the_likelihood(criterion, rng):
     k = kernels.build(model, "sparse")
     slope = central_difference(lambda t: k.evaluate(t, ("loglik",), criterion).loglik, np.array(INSIDE), [1e-3] * 9)
     assert k.evaluate(np.array(INSIDE), ("score",), criterion).score == pytest.approx(slope, rel=1e-7, abs=1e-7)
+
+
+def test_fit__traits_of_very_different_units(rng):
+    """A trait in other units is the same model: Ω and R scale, ℓ shifts by log of the unit, no step more is needed."""
+    _, d, P = bivariate(np.random.default_rng(5), 90)
+    cov = {"animal": vc.covariance.pedigree(P)}
+    formula, residual = "y ~ 0 + trait + trait:x + (0 + trait | animal)", "un(trait, group=record)"
+    unit = np.where(d.trait == "t0", 1e-3, 1e4)
+    one, other = (
+        vc.fit(vc.Model.from_formula(formula, d.assign(y=y), cov=cov, residual=residual), "ai", kernel="sparse")
+        for y in (d.y, d.y * unit)
+    )
+    assert (one.status.ok, other.status.ok) == (True, True)
+    scale = np.array([1e-6, 10.0, 1e8])
+    assert other.theta.to_numpy() == pytest.approx(one.theta.to_numpy() * np.tile(scale, 2), rel=1e-4)
+    shift = np.log(unit).sum() - 2 * np.log(1e-3) - 2 * np.log(1e4)  # X has two columns a trait
+    assert other.loglik + shift == pytest.approx(one.loglik, abs=1e-6)
+    assert other.n_iter == one.n_iter
+
+
+@pytest.mark.parametrize("criterion", ["ml", "reml"])
+@pytest.mark.parametrize("code", [codes.BY_SCORE, codes.EM, codes.PX, codes.PX_COMPONENT])
+def test_em__takes_the_step_that_the_dense_kernel_takes(criterion, code, rng):
+    model, _, _ = bivariate(rng)
+    profile = criterion == "reml" or code == codes.BY_SCORE
+    gamma = None if profile else np.array([0.5, -0.3, 0.2])
+    steps = []
+    for name in ("sparse", "dense"):
+        view = kernels.build(model, name).view
+        w = view.maps.w(INSIDE)
+        at = view.evaluate(w, ("score", "moments"), criterion, gamma=gamma)
+        full = np.array([2, 2, 1])
+        steps.append(m_step(view, code, criterion == "reml", w, at.gamma, profile, full, at.moments))
+    for ours, theirs in zip(*steps, strict=True):
+        assert ours == pytest.approx(theirs, rel=1e-9, abs=1e-11)
+
+
+@pytest.mark.parametrize("method", ["em", "px-em", "px-em-component"])
+@pytest.mark.parametrize("criterion", ["ml", "reml"])
+def test_em__with_a_nugget_rises_and_stays_where_ai_ends(method, criterion, rng):
+    d = pd.DataFrame([(f"a{a}", t) for a in range(30) for t in range(1, 6)], columns=["animal", "time"])
+    P = pedigree(30, rng)
+    L = np.linalg.cholesky(P.relationship())
+    R = np.linalg.cholesky(0.7 ** np.abs(np.subtract.outer(np.arange(5), np.arange(5))))
+    at = [P.ids.index(a) for a in d.animal]
+    d["y"] = 2 * (L @ rng.normal(size=30))[at] + (rng.normal(size=(30, 5)) @ R.T).ravel() + rng.normal(size=150)
+    cov = {"animal": vc.covariance.pedigree(P)}
+    model = vc.Model.from_formula("y ~ 1 + (1 | animal)", d, cov=cov, residual="ar1(time, group=animal) + nugget()")
+    best = vc.fit(model, "ai", criterion=criterion, kernel="sparse")
+    assert best.status.ok
+    em = vc.fit(model, method, criterion=criterion, kernel="sparse", max_iter=40)
+    rise = np.diff(em.trace["loglik"].to_numpy())
+    assert rise.min() >= -1e-9 * (1 + abs(em.loglik))
+    assert em.loglik <= best.loglik + 1e-9
+    start = {**best.theta, **best.beta}
+    stays = vc.fit(model, method, criterion=criterion, kernel="sparse", max_iter=5, start=start)
+    assert stays.theta.to_numpy() == pytest.approx(best.theta.to_numpy(), rel=1e-5)
 
 
 def test_choose__a_pedigree_with_small_units_is_sparse(rng):

@@ -13,6 +13,7 @@ R = σ²I, or small blocks over units of rows (`sparse_residual`): then θ is τ
 """
 
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 from scipy.linalg import cho_factor, cho_solve
@@ -22,6 +23,7 @@ from vcbench.kernels.blocks import Layout, _residual_sd
 from vcbench.kernels.protocol import Basis, Evaluation
 from vcbench.kernels.sparse_core import coefficients, factorise
 from vcbench.kernels.sparse_design import SparseDesign
+from vcbench.kernels.sparse_moments import UnitMoments
 from vcbench.kernels.sparse_point import Point, stacked
 from vcbench.kernels.sparse_residual import Blocks, Classes, Independent, level_start
 from vcbench.model.component import Component
@@ -132,6 +134,11 @@ class SparseKernel:
         return self.design.q <= FEW and (self.classes is None or self.classes.n <= ROWS)
 
     @property
+    def largest(self) -> int:
+        """Rows that one factorisation takes at a time: all."""
+        return self.model.n_obs
+
+    @property
     def start_information(self) -> str:
         """The same for the moment step at the start and the check that parameters can be told apart."""
         return self.stop_information
@@ -189,7 +196,7 @@ class SparseKernel:
             M = cho_solve(A_factor, np.eye(d))
             U, wQ = RE[:, :d], w[:, :d]
             if wants - {"loglik", "average"}:
-                at = at.with_inverse("moments" in wants)
+                at = at.with_inverse("moments" in wants and self.classes is None)
                 score, G = at.score(g, wr, U, wQ, M if reml else None)
                 curvature = self._curvature(at.R.curvature(G))
             if wants & {"average", "observed"}:
@@ -198,11 +205,17 @@ class SparseKernel:
                 expected = at.expected(U, wQ, M if reml else None)
             if "moments" in wants:
                 change = logdet_M - self.offset  # log|I + GZᵀR⁻¹Z|
-                moments = at.moments(y - Q @ gamma, y, Q, wr, wQ, M if reml else None, change)
+                moments = self._moments(at, score, y - Q @ gamma, wr, wQ, M if reml else None, change)
         return Evaluation(
             theta, failed.criterion, float(loglik), gamma, self.basis.beta(gamma, self.beta0), A,
             Q.T @ g if given else None, score, expected, average, moments, curvature,
         )  # fmt: skip
+
+    def _moments(self, at: Point, score, r: np.ndarray, wr: np.ndarray, wQ: np.ndarray, M, change: float) -> Any:
+        """The E-step: `protocol.Moments`, or `UnitMoments` where residuals are correlated within units."""
+        if self.classes is not None:
+            return UnitMoments.of(at, score, r, self.basis.Q, wr, wQ, M)
+        return at.moments(r, self.y, self.basis.Q, wr, wQ, M, change)
 
     def _curvature(self, own: np.ndarray | None) -> np.ndarray | None:
         """½[tr(T V_jk) − gᵀV_jk g]: 0 but for the residual's parameters."""

@@ -31,10 +31,14 @@ class Pairs:
         """What the compiled loops take, with ZᵀR⁻¹Z in the place of ZᵀZ."""
         return self.k, self.m, self.ptr, B, self.precision, self.where
 
+    def spread(self, values: np.ndarray) -> np.ndarray:
+        """A value for each pair as one for each number of B."""
+        return np.repeat(values, np.diff(np.append(self.ptr, len(self.B))))
+
     @property
     def same_entries(self) -> np.ndarray:
         """Of each number of B, whether its pair is one node with itself."""
-        return np.repeat(self.same, np.diff(np.append(self.ptr, len(self.B))))
+        return self.spread(self.same)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

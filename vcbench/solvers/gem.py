@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from vcbench.kernels.sparse_moments import UnitMoments
 from vcbench.kernels.units import Units
 from vcbench.model.jets import concatenate, constant, variables
 from vcbench.model.structures import Family
@@ -35,6 +36,8 @@ def m_step(
     """
     if isinstance(view.inner, Units):
         Omegas, noise, step = _units_moments(view, code, w, gamma, profile, known)
+    elif isinstance(known, UnitMoments):
+        Omegas, noise, step = _sparse_moments(view, code, w, gamma, profile, known)
     else:
         Omegas, noise, step = _linear_moments(view, code, reml, w, gamma, profile, rank)
     new = w.copy()
@@ -119,14 +122,7 @@ def _units_moments(view, code, w, gamma, profile, at):
     counts = np.diff(u.class_ptr)
     Hs = _component_matrices(u, tau[:n_lin], view.model)
     delta = _deltas(_expansion(view, code), Rs, Gs, Hs, counts)
-    Omegas = []
-    for k, (part, c) in enumerate(zip(work.parts, view.model.components, strict=True)):
-        r = c.n_effects
-        Omega, S = np.zeros((r, r)), np.zeros((r, r))
-        for value, s, (a, b) in zip(tau[part.pairs], at.score[part.pairs], part.index, strict=True):
-            Omega[a, b] = Omega[b, a] = value
-            S[a, b] = S[b, a] = s if a == b else 0.5 * s
-        Omegas.append(delta[k] ** 2 * (Omega + (2.0 / c.n_levels) * Omega @ S @ Omega))
+    Omegas = _effects_moments(view, tau, at.score, delta)
     left = [R + sum((1.0 - d) * H[c] for d, H in zip(delta, Hs, strict=True)) for c, R in enumerate(Rs)]
     prior = [R + sum((1.0 - d) ** 2 * H[c] for d, H in zip(delta, Hs, strict=True)) for c, R in enumerate(Rs)]
     moments = [N * P + B @ G @ B.T for N, P, B, G in zip(counts, prior, left, Gs, strict=True)]
@@ -144,6 +140,54 @@ def _units_moments(view, code, w, gamma, profile, at):
             w_new[work.n_linear - 1] = delta[-1] ** 2 * (t2 + 2.0 * t2**2 / len(u.y) * at.score[n_lin - 1])
 
     return Omegas, noise, step
+
+
+def _effects_moments(view: Any, tau: np.ndarray, score: np.ndarray, delta: np.ndarray) -> list[np.ndarray]:
+    """E[bbᵀ] = Ω + (2/q) Ω (∂ℓ/∂Ω) Ω of each component, times δ²; score in τ."""
+    out = []
+    for k, (part, c) in enumerate(zip(view.maps.parts, view.model.components, strict=True)):
+        r = c.n_effects
+        Omega, S = np.zeros((r, r)), np.zeros((r, r))
+        for value, s, (a, b) in zip(tau[part.pairs], score[part.pairs], part.index, strict=True):
+            Omega[a, b] = Omega[b, a] = value
+            S[a, b] = S[b, a] = s if a == b else 0.5 * s
+        out.append(delta[k] ** 2 * (Omega + (2.0 / c.n_levels) * Omega @ S @ Omega))
+    return out
+
+
+def _sparse_moments(view, code, w, gamma, profile, m):
+    """E[b bᵀ] of each component and the residual's M-step of kernel `sparse` with blocks of residuals.
+
+    Of R = σ²C + τ²I two parts are latent, e = e_1 + e_2:  E[e_1e_1ᵀ] = R_1 − R_1R⁻¹R_1 + R_1R⁻¹ S R⁻¹R_1, R_1 = σ²C.
+    """
+    work, K = view.maps, len(m.w)
+    tau, classes, W = work.tau(w), m.R.classes, m.R.blocks
+    B = _expansion(view, code)[:K]
+    delta = np.ones(K)
+    if B.shape[1]:
+        E, f = m.cross()
+        delta = 1.0 + B @ pseudo_solve(B.T @ E @ B, B.T @ (f - E.sum(axis=1)))
+    step = np.zeros(len(gamma)) if profile else m.beta_step(delta)
+    S, count = m.second(delta, step), classes.count
+    R1, family = m.R.sigma2 * m.R.C.v, classes.noise.family
+    WR = classes.times(W, R1)
+    RW = WR[classes.mirror]
+    own = count * (R1 - classes.times(R1, WR)) + classes.times(classes.times(RW, S), WR)
+    stacks = [
+        (float(classes.count[at[0]]), (own[at] / classes.count[at]).reshape(size, size), places.reshape(size, size))
+        for size, blocks in classes.stacks
+        for at, places in zip(blocks, classes.table[blocks], strict=True)
+    ]
+    v, new_phi = fit_family(family, stacks, m.R.sigma2, w[work.residual_phi])
+
+    def noise(w_new: np.ndarray) -> None:
+        w_new[-1], w_new[work.residual_phi] = v, new_phi
+        if classes.noise.has_nugget:
+            t2 = tau[work.n_pairs - 1]
+            second = t2**2 * (classes.times(classes.times(W, S), W) - count * W)
+            w_new[work.n_linear - 1] = t2 + float(second @ classes.diagonal) / classes.n
+
+    return _effects_moments(view, tau, m.score, delta), noise, step
 
 
 def _component_matrices(u: Units, lin: np.ndarray, model: Any) -> list[list[np.ndarray]]:

@@ -30,7 +30,10 @@ class ByLevel(Family):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Unstructured(ByLevel):
-    """σ²C = any positive definite matrix over the levels; C = LLᵀ, L_11 = 1, log L_jj and L_ij free, by column."""
+    """σ²C = any positive definite matrix over the levels; C = LLᵀ, L_11 = 1, log L_jj and L_ij/L_ii free, by column.
+
+    φ does not change with the unit of a level, but for log L_jj by a constant.
+    """
 
     @property
     def carries_variance(self) -> bool:
@@ -44,8 +47,9 @@ class Unstructured(ByLevel):
         m = self.n_levels
         v, d, dd = np.zeros((m, m)), np.zeros((k, m, m)), np.zeros((k, k, m, m))
         v[0, 0] = 1.0
-        for f, (i, j) in zip(phi, self._entries()[1:], strict=True):
-            e = exp(f) if i == j else f
+        own = dict(zip(self._entries()[1:], phi, strict=True))
+        for (i, j), f in own.items():
+            e = exp(own[i, i]) * (1.0 if i == j else f)
             v[i, j], d[:, i, j], dd[:, :, i, j] = e.v, e.d, e.dd
         return Jet(v, d, dd)
 
@@ -83,7 +87,8 @@ class Unstructured(ByLevel):
                 f"eigenvalue is {np.linalg.eigvalsh(S)[0]:.3g}."
             ) from None
         L = L / L[0, 0]
-        return float(S[0, 0]), np.array([np.log(L[i, j]) if i == j else L[i, j] for i, j in self._entries()[1:]])
+        entries = self._entries()[1:]
+        return float(S[0, 0]), np.array([np.log(L[i, j]) if i == j else L[i, j] / L[i, i] for i, j in entries])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
