@@ -16,7 +16,7 @@ from vcbench.genetics.genotypes import Genotypes
 from vcbench.genetics.heritability import SCALES, chi2_quantile, eigen_size, one_variance
 from vcbench.genetics.matrices import Matrix, matrices_of
 from vcbench.genetics.pair_fit import ROUGH, Climber, PairFit
-from vcbench.genetics.pair_kernel import PairKernel
+from vcbench.genetics.pair_kernel import PairKernel, Turned
 from vcbench.genetics.pair_moments import Traces, pair_covariance, solve_moments
 from vcbench.genetics.pairs import Pair
 from vcbench.genetics.phenotypes import Phenotypes, share, take, with_missing
@@ -349,9 +349,10 @@ def _by_likelihood(
     for group in groups:
         whole = len(group.rows) == phenotypes.n
         eigen = matrix.eigen(None if whole else group.rows, cache, last=group is groups[-1])
+        turned: dict[int, Turned] = {}  # phenotypes measured in all of these rows, by design: each is turned once
         for j, outside in zip(group.columns, group.missing, strict=True):
             if j < len(wanted):
-                found[j] = _fit_pair(phenotypes, designs, group.rows, outside, eigen, wanted[j], how)
+                found[j] = _fit_pair(phenotypes, designs, group.rows, outside, eigen, wanted[j], how, turned)
     return [found[j] for j in range(len(wanted))]
 
 
@@ -363,23 +364,30 @@ def _fit_pair(
     eigen: Eigen,
     pair: tuple[int, int],
     how: tuple,
+    turned: dict[int, Turned],
 ) -> Pair:
     method, _, definition, profile, scale, level = how
     begin = time.perf_counter()
     within = np.ones(len(rows), bool)
     within[outside] = False
-    Xs, Y, n_seen, gone = [], np.empty((len(rows), 2)), [], 0
-    for t, j in enumerate(pair):
+    parts, n_seen, gone = [], [], 0
+    for j in pair:
         y = phenotypes.values[rows, j]
         seen = np.isfinite(y) & within
-        X = designs[j][rows]
-        _, kept, _ = full_rank(np.ascontiguousarray(X[seen]), [str(c) for c in range(X.shape[1])], "drop")
-        Xs.append(with_missing(X[:, [int(c) for c in kept]], np.flatnonzero(~seen)))
-        Y[:, t] = np.where(seen, y, y[seen].mean())
         n_seen.append(int(seen.sum()))
         gone += int((~seen).sum())
+        if seen.all() and j in turned:
+            parts.append(turned[j])
+            continue
+        X = designs[j][rows]
+        _, kept, _ = full_rank(np.ascontiguousarray(X[seen]), [str(c) for c in range(X.shape[1])], "drop")
+        own = with_missing(X[:, [int(c) for c in kept]], np.flatnonzero(~seen))
+        part = Turned.of(eigen, own, np.where(seen, y, y[seen].mean())[:, None])
+        if seen.all():
+            turned[j] = part
+        parts.append(part)
     both = int(np.isfinite(phenotypes.values[np.ix_(rows[within], pair)]).all(axis=1).sum())
-    kernel = PairKernel.build(eigen, (Xs[0], Xs[1]), Y)
+    kernel = PairKernel.of_turned(parts[0], 0, parts[1], 0)
     climber = Climber.of(kernel, method)
     fit = climber.best(_starts(kernel, climber))
     covariances = {name: climber.covariance(fit, name) for name in COV_TYPES}

@@ -20,18 +20,19 @@ import numpy as np
 from scipy.linalg import eigh, svd
 
 from vcbench.errors import DataError, ModelError
+from vcbench.kernels.blocks import NEGLIGIBLE
 from vcbench.model.component import Component
 from vcbench.model.relationship import ASYMMETRY, NEGATIVE, ROUNDING, Known, Relationship
 
-FORMAT = 1  # of the file: part of every key
+FORMAT = 2  # of the file: part of every key
 STEP = 512  # rows looked at together
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Eigen:
-    """K = U diag(values) Uᵀ: values (r,) ascending, vectors U (n, r) orthonormal, r = n, or p where p < n.
+    """K = U diag(values) Uᵀ: values (r,) > 0 ascending, vectors U (n, r) orthonormal, r the rank.
 
-    n_clipped: eigenvalues that were below 0 by more than rounding and were set to 0, `lowest` the smallest of them as a
+    n_clipped: eigenvalues that were below 0 by more than rounding and count as 0, `lowest` the smallest of them as a
     share of the largest. key: the digest it is cached under, "" without one; cached: whether it was read from disk.
     facts: what else is kept with it, such as the number of SNPs.
     """
@@ -51,8 +52,8 @@ class Eigen:
 
     @property
     def rank(self) -> int:
-        """Eigenvalues above 1e-10 of the largest: those that the kernel sees."""
-        return int((self.values > 1e-10 * self.values[-1]).sum())
+        """Eigenvalues that are not 0: above 1e-10 of the largest."""
+        return len(self.values)
 
     @property
     def trace(self) -> float:
@@ -197,7 +198,8 @@ def check_symmetric(K: np.ndarray, name: str = "K") -> None:
 
 
 def _checked(values: np.ndarray, vectors: np.ndarray, key: str, name: str) -> Eigen:
-    """Rounding and small negatives at 0. ModelError for an eigenvalue below −NEGATIVE of the largest."""
+    """Without the eigenvectors of what is 0 or slightly negative. ModelError for an eigenvalue below −NEGATIVE of the
+    largest."""
     largest = float(values[-1])
     if largest <= 0 or values[0] < -NEGATIVE * largest:
         raise ModelError(
@@ -206,8 +208,8 @@ def _checked(values: np.ndarray, vectors: np.ndarray, key: str, name: str) -> Ei
         )
     clipped = int((values < -ROUNDING * largest).sum())
     lowest = min(float(values[0]) / largest, 0.0)
-    values = np.where(values > ROUNDING * largest, values, 0.0)
-    return Eigen(values, np.ascontiguousarray(vectors), clipped, lowest if clipped else 0.0, key)
+    first = int(np.argmax(values > NEGLIGIBLE * largest))  # in ascending order: what is 0 comes first
+    return Eigen(values[first:], np.ascontiguousarray(vectors[:, first:]), clipped, lowest if clipped else 0.0, key)
 
 
 def digest(array: np.ndarray) -> str:

@@ -25,7 +25,6 @@ import numpy as np
 from scipy.linalg import cho_factor, cho_solve
 
 from vcbench.genetics.eigen import Eigen
-from vcbench.kernels.blocks import NEGLIGIBLE
 from vcbench.kernels.protocol import Basis
 
 UNITS = np.array([[[1.0, 0.0], [0.0, 0.0]], [[0.0, 1.0], [1.0, 0.0]], [[0.0, 0.0], [0.0, 1.0]]])  # B of 11, 21, 22
@@ -50,6 +49,34 @@ class PairEvaluation:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Turned:
+    """A design X (n, D) and responses Y (n, R), less their OLS fit, in the eigenbasis: UᵀQ, UᵀY, and what lies
+    outside."""
+
+    n: int
+    d: np.ndarray
+    basis: Basis = field(repr=False)
+    beta0: np.ndarray = field(repr=False)
+    X: np.ndarray = field(repr=False)
+    Y: np.ndarray = field(repr=False)
+    outside_X: np.ndarray = field(repr=False)
+    outside_Y: np.ndarray = field(repr=False)
+
+    @classmethod
+    def of(cls, eigen: Eigen, X: np.ndarray, Y: np.ndarray) -> "Turned":
+        """All of it turned at once."""
+        basis, U = Basis.of(X), eigen.vectors
+        cells = np.hstack([basis.Q, basis.residual(Y)])
+        D = X.shape[1]
+        inside = U.T @ cells
+        outside = cells - U @ inside if eigen.rank < eigen.n else cells[:0]
+        return cls(
+            eigen.n, eigen.values, basis, basis.ols(Y), np.ascontiguousarray(inside[:, :D]), inside[:, D:],
+            outside[:, :D], outside[:, D:],
+        )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class PairKernel:
     """Two phenotypes and their design in the eigenbasis.
 
@@ -68,21 +95,25 @@ class PairKernel:
     @classmethod
     def build(cls, eigen: Eigen, X: tuple[np.ndarray, np.ndarray], Y: np.ndarray) -> "PairKernel":
         """X_t (n, D_t) of full rank, Y (n, 2); what is missing has its indicator column and any value."""
-        keep = eigen.values > NEGLIGIBLE * eigen.values[-1]
-        d, U = eigen.values[keep], eigen.vectors[:, keep]
-        bases = Basis.of(X[0]), Basis.of(X[1])
-        beta0 = bases[0].ols(Y[:, 0]), bases[1].ols(Y[:, 1])
-        cells = np.column_stack([bases[0].Q, bases[1].Q, bases[0].residual(Y[:, 0]), bases[1].residual(Y[:, 1])])
-        inside = U.T @ cells
-        n_rest = len(U) - len(d)
+        return cls.of_turned(Turned.of(eigen, X[0], Y[:, :1]), 0, Turned.of(eigen, X[1], Y[:, 1:]), 0)
+
+    @classmethod
+    def of_turned(cls, first: "Turned", a: int, second: "Turned", b: int) -> "PairKernel":
+        """Of phenotype a of one design and b of another (or the same), turned into the eigenbasis already."""
+        d, parts, n = first.d, (first, second), first.n
+        X = [part.X for part in parts]
+        y = np.column_stack([first.Y[:, a], second.Y[:, b]])
+        n_rest = n - len(d)
         if n_rest:
-            outside = np.linalg.qr(cells - U @ inside, mode="r")[:n_rest]
+            blocks = [first.outside_X, second.outside_X, first.outside_Y[:, [a]], second.outside_Y[:, [b]]]
+            outside = np.linalg.qr(np.hstack(blocks), mode="r")[:n_rest]
             n_rest -= len(outside)
             d = np.concatenate([d, np.zeros(len(outside))])
-            inside = np.vstack([inside, outside])
-        D1, D2 = bases[0].Q.shape[1], bases[1].Q.shape[1]
-        parts = np.ascontiguousarray(inside[:, :D1]), np.ascontiguousarray(inside[:, D1 : D1 + D2])
-        return cls(d, parts, inside[:, D1 + D2 :], n_rest, len(U), bases, beta0)
+            cuts = np.cumsum([x.shape[1] for x in X])
+            X = [np.vstack([x, o]) for x, o in zip(X, np.split(outside, cuts, axis=1), strict=False)]
+            y = np.vstack([y, outside[:, cuts[1] :]])
+        bases, beta0 = (first.basis, second.basis), (first.beta0[:, a], second.beta0[:, b])
+        return cls(d, (X[0], X[1]), y, n_rest, n, bases, beta0)
 
     @property
     def n_fixed(self) -> int:

@@ -193,7 +193,9 @@ def spectral(model: Model) -> Blocks:
     c = model.components[0]
     vectors, d = _eigen(c)
     keep = d > NEGLIGIBLE * d.max()
-    vectors, d = np.ascontiguousarray(vectors[:, keep]), d[keep]
+    if not keep.all():
+        vectors, d = vectors[:, keep], d[keep]
+    vectors = np.ascontiguousarray(vectors)
     R = np.sqrt(d)[:, None, None]
     return _finish(model, R, [(np.arange(len(d)), np.empty(0, int), vectors)], len(d), 1, c.n_levels)
 
