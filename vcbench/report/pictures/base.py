@@ -45,11 +45,13 @@ def figure(name: str, section: str, title: str, caption: str, table: Table, draw
 
 
 def layout(methods: Sequence[str], panels: int, narrow: bool, most: int = 4) -> tuple[int, int]:
-    """Columns of panels and the width of one, from what the labels leave."""
+    """Columns of panels (one fewer than `most` where that fills the rows better), and what the labels leave for one."""
     labels = min(180, 10 + round(6.3 * max(len(m) for m in methods)))
     if narrow:
         return 1, NARROW - labels - 24
     columns = min(most, panels)
+    if panels > most > 2 and -panels % (most - 1) < -panels % most:
+        columns = most - 1
     return columns, min(440, (WIDE - labels - 40 * columns) // columns)
 
 
