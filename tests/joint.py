@@ -60,6 +60,9 @@ def random_part(model, theta):
             Z = np.zeros((model.n_obs, N * r))
             for i in range(model.n_obs):
                 Z[i, c.codes[i] * r : (c.codes[i] + 1) * r] = c.Z[i]
+        elif c.n_effects > 1 and c.relation is not None:  # incidence matrices side by side
+            N = c.relation.m
+            Z = np.asarray(c.Z)[:, np.arange(N * r).reshape(r, N).T.ravel()]
         elif c.n_effects > 1:
             N, Z = 1, c.Z
         else:

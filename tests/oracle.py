@@ -36,8 +36,9 @@ def relationship(component, m):
 def incidence(component):
     """Z^(a) (n, N) of each effect: column l holds effect a of the rows of level l."""
     if component.relation is not None and component.codes is None:
-        Z = np.eye(component.relation.m) if component.Z is None else component.Z
-        return [Z]
+        m = component.relation.m
+        Z = np.eye(m) if component.Z is None else component.Z
+        return [Z[:, a * m : (a + 1) * m] for a in range(Z.shape[1] // m)]
     if component.codes is not None:
         n, r = component.Z.shape
         out = []

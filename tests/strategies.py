@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from oracle import derivatives, pairs
 
 import vcbench as vc
+from vcbench.model.pedigree import Pedigree
 
 ONE_WAY = ("one-way", "one-way-unbalanced")
 SLOPES = ("slope-un", "slope-diag", "slope-blocks", "slope-only", "slope-two-terms")
@@ -26,7 +27,8 @@ SPECTRAL = ("K", "K-centred", "K-incidence", "Z-wide", "Z-narrow")
 CROSSED = ("crossed", "nested", "crossed-slopes", "crossed-shared")
 SEVERAL = ("two-Z", *CROSSED, "group-and-K")
 KINDS = GROUPED + SPECTRAL + SEVERAL
-RELATED = ("pedigree", "pedigree-slope")  # levels with a sparse precision, some of them without records. For kernels
+RELATED = ("pedigree", "pedigree-slope", "pedigree-maternal")
+# levels with a sparse precision, some of them without records: for kernels
 COLUMNS = ("columns-diag", "columns-un")  # Ω over the columns of Z: one draw of b. For kernels; no solver likes them
 
 
@@ -190,7 +192,7 @@ def _components(kind: str, n_groups: int, per_group: int, rng: np.random.Generat
                 vc.Component(np.column_stack([one, x]), name="g", group=labels, cov=cov.diag()),
                 vc.Component(K=W @ W.T / W.shape[1], name="a"),
             ], n
-        case "pedigree" | "pedigree-slope":
+        case "pedigree" | "pedigree-slope" | "pedigree-maternal":
             m = n_groups + 4  # animals in generations of three, inbred ones among them
             parents = [sorted(rng.choice(max(i - 2, 1), 2)) if i > 2 else (-1, -1) for i in range(m)]
             frame = {
@@ -199,6 +201,11 @@ def _components(kind: str, n_groups: int, per_group: int, rng: np.random.Generat
                 "dam": [d + 1 for _, d in parents],
             }
             animal = codes + 4 + 1  # the last n_groups have records
+            if kind == "pedigree-maternal":  # a row meets its animal's direct and its dam's maternal effect
+                dam = np.array(frame["dam"])[animal - 1]
+                Z = np.hstack([np.eye(m)[animal - 1], np.eye(m)[dam - 1]])
+                A = Pedigree.of(frame).relationship()
+                return [vc.Component(Z, name="a", precision=np.linalg.inv(A), columns=["direct", "maternal"])], n
             Z = one if kind == "pedigree" else np.column_stack([one, x])
             return [vc.Component(Z, name="a", group=animal, cov=cov.pedigree(frame))], n
         case "columns-diag" | "columns-un":
@@ -212,7 +219,7 @@ def _theta(components, rng: np.random.Generator, singular: bool = False) -> np.n
     out = []
     for k, c in enumerate(components):
         r = len(c.effects)
-        size = 1.0 if c.K is not None or c.codes is not None else c.Z.shape[1] / r
+        size = 1.0 if c.relation is not None or c.codes is not None else c.Z.shape[1] / r
         Omega = np.zeros((r, r))
         for block in c.partition:
             L = rng.normal(size=(len(block), len(block)))

@@ -133,13 +133,15 @@ class BlupErrors:
 
     def rows_of(self, k: int, Z: Any, levels: np.ndarray | None) -> Any:
         """Rows of ZΛ in the coordinates of component k: Z (m, r) of the effects at `levels` (m,), −1 for a level that
-        has no coordinates, or Z (m, N) over all levels where `levels` is None."""
+        has no coordinates, or Z (m, r·N) over all levels, effect by effect, where `levels` is None."""
         t = self.terms[k]
         r, width = len(t.root), int(self.start[k + 1] - self.start[k])
         L = self._relation_root(k)
         if levels is None:
-            scaled = Z * t.root[0, 0] if r == 1 else np.asarray(Z) @ t.root  # one level with a column for each effect
-            return csr_matrix(scaled if L is None else scaled @ L)
+            N = Z.shape[1] // r
+            parts = [sum(t.root[a, e] * Z[:, a * N : (a + 1) * N] for a in range(r)) for e in range(r)]
+            wide = hstack([csr_matrix(part if L is None else part @ L) for part in parts], format="csc")
+            return csr_matrix(wide[:, np.arange(wide.shape[1]).reshape(r, -1).T.ravel()])
         seen = np.flatnonzero(levels >= 0)
         values = np.asarray(Z)[seen] @ t.root
         if L is not None:

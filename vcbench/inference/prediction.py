@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scipy.sparse import csr_matrix, hstack
+from scipy.sparse import csc_matrix, csr_matrix, hstack
 
 from vcbench.errors import MethodError, did_you_mean
 from vcbench.inference.blup_errors import BlupErrors
@@ -55,7 +55,7 @@ def predict(
         Z, levels = rows.effects[name]
         u = blups[name].to_numpy()
         if levels is None:
-            value = value + Z @ u.ravel()
+            value = value + Z @ u.T.ravel()
         else:
             value = value + (Z * np.where(levels[:, None] >= 0, u[levels], 0.0)).sum(axis=1)
     if interval is None:
@@ -100,7 +100,8 @@ def level_variance(errors: BlupErrors, k: int, Z: Any, levels: np.ndarray | None
             return np.asarray(A.multiply(A).sum(axis=1)).ravel()
         from vcbench.inference.inverse import inverse_of
 
-        return inverse_of(t.precision).bilinear(A, A)
+        inverse, r, A = inverse_of(t.precision), len(t.root), csc_matrix(A)
+        return sum((inverse.bilinear(A[:, e::r], A[:, e::r]) for e in range(r)), np.zeros(A.shape[0]))
     own = errors.relation_diagonal(k)
     return np.einsum("ma,ab,mb->m", Z, t.Omega, Z) * np.where(levels >= 0, own[levels], 1.0)
 

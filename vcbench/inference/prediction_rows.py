@@ -1,8 +1,8 @@
 """Rows to predict at, in a model's own terms: those of its data, of a new frame, or of new arrays.
 
 Each component has Z (m, r) with the position of each row's level, −1 for a level that the model has not met; or
-Z (m, N) over all its levels. The variance of a new residual is that of a row alone: σ²/w with known weights, that of
-its level where variances differ by level.
+Z (m, r·N) over all its levels, effect by effect. The variance of a new residual is that of a row alone: σ²/w with known
+weights, that of its level where variances differ by level.
 """
 
 from collections.abc import Mapping, Sequence
@@ -58,7 +58,7 @@ class Rows:
                 effects[c.name] = c.Z, c.codes
             elif c.Z is None:
                 effects[c.name] = np.ones((n, 1)), np.arange(n)
-            elif c.n_effects > 1:  # Ω over the columns of Z: one level
+            elif c.n_effects > 1 and c.relation is None:  # Ω over the columns of Z: one level
                 effects[c.name] = c.Z, np.zeros(n, int)
             else:
                 effects[c.name] = c.Z, None
@@ -72,6 +72,11 @@ class Rows:
         effects = {}
         for c in model.components:
             if c.name in names:
+                if c.name not in groups:
+                    raise DataError(
+                        f"component `{c.name}` is no term of the formula, so that its rows cannot be made from a "
+                        "frame. Leave it out of `random`."
+                    )
                 A, labels = groups[c.name]
                 effects[c.name] = A, _positions(c, labels)
         shift = np.zeros(len(X)) if offset is None else offset
@@ -192,7 +197,7 @@ def _effect_of_arrays(c: Any, given: Any, m: int) -> tuple[Any, np.ndarray | Non
     Z = given if issparse(given) else _matrix(given, f'Z["{c.name}"]', width)
     if Z.shape != (m, width):
         raise DataError(f'new rows: `Z["{c.name}"]` has shape {Z.shape}; it must be ({m}, {width}).')
-    return (Z, np.zeros(m, int)) if c.n_effects > 1 else (Z, None)
+    return (Z, np.zeros(m, int)) if c.n_effects > 1 and c.relation is None else (Z, None)
 
 
 def _matrix(values: Any, what: str, width: int) -> np.ndarray:

@@ -31,7 +31,7 @@ from vcbench.model.jets import variables
 from vcbench.model.model import Model
 from vcbench.model.noise import Noise
 
-FLOOR = 1e-15  # of σ², per unit of the size of ZZᵀ: the least eigenvalue of Ω that M is made with
+FLOOR = 1e-17  # of σ², per unit of the size of ZZᵀ: the least eigenvalue of Ω that M is made with
 FEW = 500  # effects up to which the exact expected information is no dearer than an iteration
 ROWS = 1000  # the same of rows, where residuals are correlated
 FACTOR = 12  # GB that the factor and its inverse may take

@@ -29,6 +29,8 @@ class Component:
     never inverts; Z may be sparse too |
     | `Z` (n, r), `group` and `K` or `precision` with `labels` | levels that are related: u ~ N(0, Ω ⊗ K), the group's
     labels found among `labels`; `cov=vc.covariance.pedigree(P)` or `known(K)` says the same |
+    | `Z` (n, r·m), r incidence matrices side by side, and `K` or `precision` (m, m) | effects of related levels that
+    meet a row at levels of their own, as an animal's direct effect and its dam's maternal one: u ~ N(0, Ω ⊗ K) |
 
     `q` overrides the EM divisor (MATH: columns of Z, levels of a group, rank of K). `columns` names the effects.
     Raises ModelError or DataError naming the component for shapes that disagree, values that are not finite, a level or
@@ -141,19 +143,42 @@ class Component:
 
     def _take_incidence(self, put) -> None:
         assert self.relation is not None
-        if self.Z is not None and self.Z.shape[1] != self.relation.m:
+        r, rest = (1, 0) if self.Z is None else divmod(self.Z.shape[1], self.relation.m)
+        if rest or not r:
             size = (self.relation.m, self.relation.m)
             what = "K" if self.K is not None else "the relationship matrix"
-            raise ModelError(f"component `{self.name}`: Z has {self.Z.shape[1]} columns but {what} is {size}.")
+            raise ModelError(
+                f"component `{self.name}`: Z has {self.Z.shape[1]} columns but {what} is {size}."  # type: ignore[union-attr]
+            )
+        put("levels", self.relation.labels)
+        if r > 1:
+            self._take_incidences(put, r)
+            return
         if self.cov is not None and self.cov.kind != "scalar":
             raise ModelError(
                 f"component `{self.name}`: a known K takes one variance (`scalar()`), not `{self.cov.kind}`. "
                 "Pass `group=` and its `labels=` for several effects a level."
             )
         put("cov", scalar())
-        put("levels", self.relation.labels)
         put("effects", (self.name,))
         put("partition", ((0,),))
+
+    def _take_incidences(self, put, r: int) -> None:
+        put("effects", self._names(r, [f"z{a + 1}" for a in range(r)]))
+        for a, effect in enumerate(self.effects):
+            if not abs(self._part(a)).sum():
+                raise DataError(
+                    f"effect `{effect}` of component `{self.name}` is zero in every row: these data say nothing of its "
+                    "variance. Leave it out."
+                )
+        put("cov", self.cov or un())
+        put("partition", self.cov.sized(r))  # type: ignore[union-attr]
+
+    def _part(self, a: int) -> Any:
+        """Z^(a) (n, m) of several incidence matrices side by side, or Z itself."""
+        assert self.relation is not None
+        m = self.relation.m
+        return self.Z if self.Z.shape[1] == m else self.Z[:, a * m : (a + 1) * m]
 
     def _names(self, r: int, default: list[str]) -> tuple[str, ...]:
         if self.columns is None:
@@ -171,7 +196,7 @@ class Component:
     def is_plain(self) -> bool:
         """True where Ω is one variance that multiplies Z Zᵀ or K."""
         if self.relation is not None:
-            return self.codes is None or self.effects == ("(Intercept)",)
+            return (self.codes is None and self.n_effects == 1) or self.effects == ("(Intercept)",)
         return not self.is_grouped and (self.cov is None or self.cov.kind == "scalar")
 
     @property
@@ -244,7 +269,9 @@ class Component:
             return csr_matrix((self.Z[:, a].copy(), self.codes, np.arange(n + 1)), shape=(n, m))
         if self.Z is None:
             return csr_matrix((np.ones(self.n_obs), np.arange(self.n_obs), np.arange(self.n_obs + 1)))
-        if self.relation is not None or self.is_plain:
+        if self.relation is not None:
+            return csr_matrix(self._part(a))
+        if self.is_plain:
             return csr_matrix(self.Z)
         return csr_matrix((self.Z[:, a].copy(), np.zeros(len(self.Z), int), np.arange(len(self.Z) + 1)))
 
@@ -254,7 +281,7 @@ class Component:
             L = self.relation.root
             if self.codes is not None:
                 return [L[self.codes] * self.Z[:, [a]] for a in range(self.n_effects)]
-            return [L if self.Z is None else self.Z @ L]
+            return [L] if self.Z is None else [self._part(a) @ L for a in range(self.n_effects)]
         if self.is_grouped:
             assert self.codes is not None
             incidence = np.zeros((len(self.codes), len(self.levels)))

@@ -48,7 +48,7 @@ def _component(c: Component, rows: np.ndarray) -> Component:
     cov: Any = c.cov
     if c.relation is not None:
         relation = c.relation
-        cov = Known("known", lambda _: relation, cov if c.codes is not None else None)
+        cov = Known("known", lambda _: relation, None if c.is_plain and c.codes is None else cov)
         if c.codes is not None:
             labels = np.array(c.levels, object)[c.codes[rows]]
             return Component(c.Z[rows], name=c.name, group=labels, cov=cov, columns=c.effects, q=c.q)
@@ -56,7 +56,7 @@ def _component(c: Component, rows: np.ndarray) -> Component:
             Z: Any = csr_matrix((np.ones(len(rows)), (np.arange(len(rows)), rows)), (len(rows), relation.m))
         else:
             Z = c.Z[rows]
-        return Component(Z, name=c.name, cov=cov, q=c.q)
+        return Component(Z, name=c.name, cov=cov, columns=c.effects if c.n_effects > 1 else None, q=c.q)
     if c.codes is not None:
         seen, codes = np.unique(c.codes[rows], return_inverse=True)
         group = Coded(codes.ravel(), tuple(c.levels[i] for i in seen))
