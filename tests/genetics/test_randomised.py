@@ -109,19 +109,25 @@ def test_monte_carlo_error__covers_the_exact_estimate():
     assert beyond <= binom.ppf(0.9999, 3 * seeds, 2 * t.sf(3, B - 1))
 
 
-def test_sandwich__is_the_exact_one_with_many_probes(data):
-    calls, X, Y, M = data
-    W = dense(calls)
+def test_all_probes__give_the_exact_estimate_and_sandwich(data, monkeypatch):
+    """The columns of a Hadamard matrix as probes: Σ zzᵀ/B = I, so that every trace is exact."""
+    from scipy.linalg import hadamard
+
+    calls, X, Y, _ = data
+    calls, X, y = calls[:64], X[:64], Y[:64, :1]
+    W, M = dense(calls), project(np.column_stack([np.ones(64), X]))
     A = M @ (W @ W.T / 240) @ M
-    got = randomised_moments(Y[:, 0], calls, X, vectors=800, blocks=2, seed=1)
-    theta = got.theta[:, 0, 0]
+    monkeypatch.setattr("vcbench.genetics.randomised.draw_probes", lambda n, B, seed: hadamard(64).astype(float))
+    got = randomised_moments(y, calls, X, vectors=64, blocks=2)
+    theta = exact([W @ W.T / 240], y, M)[:, 0, 0]
+    assert got.theta[:, 0, 0] == pytest.approx(theta, rel=1e-5)
     V = theta[0] * A + theta[1] * M
     S = np.array([[np.vdot(a, b) for b in (A, M)] for a in (A, M)])
     Sigma = 2 * np.array([[np.trace(a @ V @ b @ V) for b in (A, M)] for a in (A, M)])
     want = np.linalg.inv(S) @ Sigma @ np.linalg.inv(S)
-    assert got.covariance(0, "sandwich") == pytest.approx(want, rel=0.05)  # Monte Carlo: 2 % at 800 probes
+    assert got.covariance(0, "sandwich") == pytest.approx(want, rel=1e-4)
     g = np.array([theta[1], -theta[0]]) / theta.sum() ** 2
-    assert got.sandwich_se(0, "h2") == pytest.approx(np.sqrt(g @ want @ g), rel=0.03)
+    assert got.sandwich_se(0, "h2") == pytest.approx(np.sqrt(g @ want @ g), rel=1e-4)
 
 
 @pytest.mark.parametrize(("rho", "h2"), [(0.0, 0.4), (0.7, 0.4), (0.0, 0.0)])

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy.linalg import hadamard
 from scipy.sparse import csr_array
 from scipy.stats import chi2
 
@@ -114,19 +115,15 @@ def test_reml__is_within_its_monte_carlo_error_of_the_exact_fit(data, n_bins):
     assert np.sqrt(np.diag(got.covariance)) == pytest.approx(np.sqrt(np.diag(at)), rel=0.1)
 
 
-def test_reml__with_all_probes_is_the_exact_fit(data):
-    """Probes that are the columns of √n·Hadamard have no Monte Carlo error at all: ΣzzᵀB⁻¹ = I."""
-    from unittest.mock import patch
-
-    from scipy.linalg import hadamard
-
+def test_reml__with_all_probes_is_the_exact_fit(data, monkeypatch):
+    """The columns of a Hadamard matrix as probes leave no Monte Carlo error: Σ zzᵀ/B = I."""
     calls, X, Y = data
     W = dense(calls)[:128]
     K, y, X = W @ W.T / 350, Y[:128, 0], X[:128]
     exact = vc.fit(vc.Model(y, X, [vc.Component(K=K, name="g")]), "ai")
     products = MatrixProducts(128, ("g",), (K,), (False,))
-    with patch("vcbench.genetics.stochastic.draw_probes", lambda n, B, seed: hadamard(128).astype(float)):
-        (got,) = stochastic_reml(products, y[:, None], X, vectors=128, tol=1e-9, cg_tol=1e-11)
+    monkeypatch.setattr("vcbench.genetics.stochastic.draw_probes", lambda n, B, seed: hadamard(128).astype(float))
+    (got,) = stochastic_reml(products, y[:, None], X, vectors=128, tol=1e-9, cg_tol=1e-11)
     assert got.theta == pytest.approx(exact.theta_values, rel=1e-6)
     assert got.covariance == pytest.approx(exact.theta_cov("average"), rel=1e-5)
     assert got.beta == pytest.approx(exact.beta_values, rel=1e-6)
@@ -175,18 +172,24 @@ def test_heritability__moments_by_probes_have_both_errors(data):
     )
 
 
-def test_moments__of_a_model_have_the_exact_sandwich_with_many_probes(data):
+def test_moments__of_a_model_with_all_probes_are_the_exact_ones(data, monkeypatch):
+    """Hadamard probes: estimates, and the sandwich of two matrices, without Monte Carlo error."""
     calls, X, Y = data
-    W, labels = dense(calls), np.arange(350) % 2
+    W, labels, X, y = dense(calls)[:128], np.arange(350) % 2, X[:128], Y[:128, 0]
     parts = [W[:, labels == k] / np.sqrt(175) for k in range(2)]
-    model = vc.Model(Y[:, 0], X, [vc.Component(parts[0], name="a"), vc.Component(K=parts[1] @ parts[1].T, name="b")])
+    model = vc.Model(y, X, [vc.Component(parts[0], name="a"), vc.Component(K=parts[1] @ parts[1].T, name="b")])
     exact = vc.fit(model, "moments")
-    got = vc.fit(model, "moments-randomised", vectors=1500, seed=3)
-    error = np.sqrt(np.diag(got.extra["monte_carlo_cov"]))
-    assert (np.abs(got.theta_values - exact.theta_values) <= 4 * error).all()
-    assert got.theta_cov() == pytest.approx(exact.theta_cov(), rel=0.1, abs=0.02 * exact.theta_cov().max())
+    monkeypatch.setattr(
+        "vcbench.genetics.stochastic_methods.draw_probes", lambda n, B, seed: hadamard(128).astype(float)
+    )
+    got = vc.fit(model, "moments-randomised", vectors=128)
+    assert got.theta_values == pytest.approx(exact.theta_values, rel=1e-8)
+    assert got.theta_cov() == pytest.approx(exact.theta_cov(), rel=1e-8)
     assert got.is_moments
-    assert got.beta_values == pytest.approx(np.linalg.lstsq(X, Y[:, 0], rcond=None)[0])
+    assert got.beta_values == pytest.approx(np.linalg.lstsq(X, y, rcond=None)[0])
+    inverse, (a, b, e) = np.linalg.pinv(X), exact.theta_values
+    V = a * parts[0] @ parts[0].T + b * parts[1] @ parts[1].T + e * np.eye(128)
+    assert got.beta_cov() == pytest.approx(inverse @ V @ inverse.T, rel=1e-8)
 
 
 def test_fits__repeat_with_the_seed_and_differ_by_response(data):
