@@ -382,12 +382,12 @@ def _fit_pair(
         X = designs[j][rows]
         _, kept, _ = full_rank(np.ascontiguousarray(X[seen]), [str(c) for c in range(X.shape[1])], "drop")
         own = with_missing(X[:, [int(c) for c in kept]], np.flatnonzero(~seen))
-        part = Turned.of(eigen, own, np.where(seen, y, y[seen].mean())[:, None])
+        part = Turned.of(eigen, own, np.where(seen, y, y[seen].mean()))
         if seen.all():
             turned[j] = part
         parts.append(part)
     both = int(np.isfinite(phenotypes.values[np.ix_(rows[within], pair)]).all(axis=1).sum())
-    kernel = PairKernel.of_turned(parts[0], 0, parts[1], 0)
+    kernel = PairKernel.of_turned(parts[0], parts[1])
     climber = Climber.of(kernel, method)
     fit = climber.best(_starts(kernel, climber))
     covariances = {name: climber.covariance(fit, name) for name in COV_TYPES}

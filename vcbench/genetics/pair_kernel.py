@@ -50,29 +50,28 @@ class PairEvaluation:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Turned:
-    """A design X (n, D) and responses Y (n, R), less their OLS fit, in the eigenbasis: UᵀQ, UᵀY, and what lies
-    outside."""
+    """One phenotype in the eigenbasis: UᵀQ of its design X (n, D), Uᵀy of y less its OLS fit, and what lies outside."""
 
     n: int
     d: np.ndarray
     basis: Basis = field(repr=False)
     beta0: np.ndarray = field(repr=False)
     X: np.ndarray = field(repr=False)
-    Y: np.ndarray = field(repr=False)
-    outside_X: np.ndarray = field(repr=False)
-    outside_Y: np.ndarray = field(repr=False)
+    y: np.ndarray = field(repr=False)
+    x_outside: np.ndarray = field(repr=False)
+    y_outside: np.ndarray = field(repr=False)
 
     @classmethod
-    def of(cls, eigen: Eigen, X: np.ndarray, Y: np.ndarray) -> "Turned":
-        """All of it turned at once."""
+    def of(cls, eigen: Eigen, X: np.ndarray, y: np.ndarray) -> "Turned":
+        """Two products with U."""
         basis, U = Basis.of(X), eigen.vectors
-        cells = np.hstack([basis.Q, basis.residual(Y)])
+        cells = np.column_stack([basis.Q, basis.residual(y)])
         D = X.shape[1]
         inside = U.T @ cells
         outside = cells - U @ inside if eigen.rank < eigen.n else cells[:0]
         return cls(
-            eigen.n, eigen.values, basis, basis.ols(Y), np.ascontiguousarray(inside[:, :D]), inside[:, D:],
-            outside[:, :D], outside[:, D:],
+            eigen.n, eigen.values, basis, basis.ols(y), np.ascontiguousarray(inside[:, :D]), inside[:, D],
+            outside[:, :D], outside[:, D],
         )  # fmt: skip
 
 
@@ -95,24 +94,24 @@ class PairKernel:
     @classmethod
     def build(cls, eigen: Eigen, X: tuple[np.ndarray, np.ndarray], Y: np.ndarray) -> "PairKernel":
         """X_t (n, D_t) of full rank, Y (n, 2); what is missing has its indicator column and any value."""
-        return cls.of_turned(Turned.of(eigen, X[0], Y[:, :1]), 0, Turned.of(eigen, X[1], Y[:, 1:]), 0)
+        return cls.of_turned(Turned.of(eigen, X[0], Y[:, 0]), Turned.of(eigen, X[1], Y[:, 1]))
 
     @classmethod
-    def of_turned(cls, first: "Turned", a: int, second: "Turned", b: int) -> "PairKernel":
-        """Of phenotype a of one design and b of another (or the same), turned into the eigenbasis already."""
+    def of_turned(cls, first: "Turned", second: "Turned") -> "PairKernel":
+        """Of two phenotypes that are in the eigenbasis already."""
         d, parts, n = first.d, (first, second), first.n
         X = [part.X for part in parts]
-        y = np.column_stack([first.Y[:, a], second.Y[:, b]])
+        y = np.column_stack([first.y, second.y])
         n_rest = n - len(d)
         if n_rest:
-            blocks = [first.outside_X, second.outside_X, first.outside_Y[:, [a]], second.outside_Y[:, [b]]]
+            blocks = [first.x_outside, second.x_outside, first.y_outside[:, None], second.y_outside[:, None]]
             outside = np.linalg.qr(np.hstack(blocks), mode="r")[:n_rest]
             n_rest -= len(outside)
             d = np.concatenate([d, np.zeros(len(outside))])
             cuts = np.cumsum([x.shape[1] for x in X])
             X = [np.vstack([x, o]) for x, o in zip(X, np.split(outside, cuts, axis=1), strict=False)]
             y = np.vstack([y, outside[:, cuts[1] :]])
-        bases, beta0 = (first.basis, second.basis), (first.beta0[:, a], second.beta0[:, b])
+        bases, beta0 = (first.basis, second.basis), (first.beta0, second.beta0)
         return cls(d, (X[0], X[1]), y, n_rest, n, bases, beta0)
 
     @property
