@@ -65,6 +65,27 @@ def test_snp__relationship_matrix_is_standardised() -> None:
     assert component.n_levels == 29
 
 
+def test_snp__few_causal_markers_carry_all_of_the_variance() -> None:
+    """Effects lie in the span of 3 of 20 markers; the variance of y is h²·total + the rest, within 5 Monte Carlo SEs."""
+    made = Snp(n=30, p=20, h2=0.4, total=2.0, n_causal=3, columns=True)
+    simulator = made.build(generator(1, (0, 0), DESIGN))
+    (component,) = simulator.model.components
+    (root,) = simulator.roots
+    assert component.Z is not None
+    assert component.K is None
+    columns = np.flatnonzero(np.abs(np.corrcoef(root.T, component.Z.T)[:3, 3:]).max(axis=0) > 1 - 1e-12)
+    assert len(columns) == 3
+    assert np.trace(root @ root.T) / 30 == pytest.approx(0.8)
+    Y = simulator.draw(_rngs(20_000))
+    total = Y.var(axis=0, ddof=0) * 30 / 29
+    assert total.mean() == pytest.approx(0.8 * 30 / 29 + 1.2, abs=5 * total.std() / np.sqrt(20_000))
+    assert simulator.truth["snp:var"] == 0.8
+    same = Snp(n=30, p=20, n_causal=3).build(generator(1, (0, 0), DESIGN))
+    np.testing.assert_allclose(same.model.components[0].K, component.Z @ component.Z.T, atol=1e-12)
+    with pytest.raises(ValidationError, match="more than the p = 20 markers"):
+        Snp(n=30, p=20, n_causal=21)
+
+
 def test_one_way__unequal_sizes_keep_the_total() -> None:
     simulator = OneWay(n_groups=7, group_size=5, balance=0.2).build(generator(1, (0, 0), DESIGN))
     sizes = np.bincount(simulator.model.components[0].codes)

@@ -6,6 +6,7 @@ stream, unless `redraw` asks for a new one with every replicate.
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
@@ -182,7 +183,9 @@ class Snp(Generator):
     """A polygenic trait: n people, p unlinked markers, K = WWᵀ/p of standardised genotypes, σ_u² = h2·total.
 
     Minor allele frequencies are uniform on `maf`; markers without variation are drawn again. K is centred, of rank ≤
-    n − 1.
+    n − 1. `n_causal`: as many markers have an effect, the same ones in every replicate, of the same variance in all;
+    the model is still that of all markers. `columns`: the model is given W/√p in the place of K, for methods that
+    select markers.
     """
 
     n: Annotated[int, Field(ge=3)] = 300
@@ -191,10 +194,14 @@ class Snp(Generator):
     total: Positive = 1.0
     mean: float = 0.0
     maf: list[Annotated[float, Field(gt=0, le=0.5)]] = Field(default=[0.05, 0.5], min_length=2, max_length=2)
+    n_causal: Count | None = None
+    columns: bool = False
     redraw: bool = False
 
     @model_validator(mode="after")
     def _check(self) -> "Snp":
+        if self.n_causal is not None and self.n_causal > self.p:
+            raise ValueError(f"`n_causal` = {self.n_causal} is more than the p = {self.p} markers")
         if self.maf[0] > self.maf[1]:
             raise ValueError(f"`maf` must rise, not {self.maf}")
         return self
@@ -209,8 +216,13 @@ class Snp(Generator):
 
     def build(self, rng: np.random.Generator) -> Simulator:
         W = self.genotypes(rng)
-        model = Model(_placeholder(self.n), None, [Component(K=W @ W.T / self.p, name="snp")])
-        return build_simulator(model, (self.h2 * self.total, (1 - self.h2) * self.total), [self.mean])
+        snp = Component(W / np.sqrt(self.p), name="snp") if self.columns else Component(K=W @ W.T / self.p, name="snp")
+        model = Model(_placeholder(self.n), None, [snp])
+        made = build_simulator(model, (self.h2 * self.total, (1 - self.h2) * self.total), [self.mean])
+        if self.n_causal is None:
+            return made
+        causal = W[:, np.sort(rng.choice(self.p, self.n_causal, replace=False))]
+        return replace(made, roots=(np.sqrt(self.h2 * self.total / self.n_causal) * causal,))
 
 
 class FromCard(Generator):
