@@ -1,8 +1,9 @@
 """Log-likelihood against iteration, for a fit and for a report.
 
 The report draws dozens of panels. Building them through Altair objects costs five times their rendering (deep copies of
-the data), so its panels are plain Vega-Lite dictionaries, which vl-convert draws as they are; `convergence_plot`, which
-`fit.plot("trace")` shows, hands the same specification out as an Altair chart.
+the data), so its panels are plain Vega-Lite dictionaries, which vl-convert draws as they are; `convergence_plot` hands
+the same specification out as an Altair chart, as `fit.plot("trace")` does (`diagnostics`, where other pictures of a fit
+are).
 """
 
 from collections.abc import Mapping

@@ -19,6 +19,7 @@ from vcbench.report.theme import INK, MUTED, SURFACE
 FAR_STEPS = 19  # of the grid behind the whole paths
 LOGARITHMIC, BESIDE = 15.0, 4.0  # a positive axis is logarithmic where its ends differ by more; beside another such one
 FLOOR = 1e-3  # of the estimate: where 0 is drawn on a logarithmic axis
+SMALLEST = 60.0  # pixels: a line around the maximum that is smaller has no label
 FINER = 4  # times as many grid lines for smooth contours
 
 
@@ -133,7 +134,7 @@ def _far(fit: Any, near: Surface, known: Mapping[str, np.ndarray], first: str, s
                 [pixels(line[:, k], e, size) for k, (e, size) in enumerate(((x, WIDTH), (y, HEIGHT)))]
             )
             room = (spots[:, 0] < 0.9 * WIDTH) & (spots[:, 1] < 0.95 * HEIGHT)
-            if room.any():
+            if room.any() and np.ptp(spots, axis=0).max() > SMALLEST:
                 place = line[room][np.argmin(line[room, 0])]
                 labels.append(
                     {"x": float(place[0]), "y": float(place[1]), "text": f"−{num.count(figure)}", "edge": True}
