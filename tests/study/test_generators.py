@@ -66,7 +66,7 @@ def test_snp__relationship_matrix_is_standardised() -> None:
 
 
 def test_snp__few_causal_markers_carry_all_of_the_variance() -> None:
-    """Effects lie in the span of 3 of 20 markers; the variance of y is h²·total + the rest, within 5 Monte Carlo SEs."""
+    """Effects lie in the span of 3 of 20 markers; the variance of y is h²·total + the rest, within 5 of its errors."""
     made = Snp(n=30, p=20, h2=0.4, total=2.0, n_causal=3, columns=True)
     simulator = made.build(generator(1, (0, 0), DESIGN))
     (component,) = simulator.model.components
