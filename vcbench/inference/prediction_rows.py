@@ -72,10 +72,10 @@ class Rows:
         effects = {}
         for c in model.components:
             if c.name in names:
-                if c.name not in groups:
+                if c.name not in groups or (c.codes is None and c.n_effects > 1):
                     raise DataError(
-                        f"component `{c.name}` is no term of the formula, so that its rows cannot be made from a "
-                        "frame. Leave it out of `random`."
+                        f"component `{c.name}` is not said by the formula alone, so that its rows cannot be made from "
+                        "a frame. Leave it out of `random`."
                     )
                 A, labels = groups[c.name]
                 effects[c.name] = A, _positions(c, labels)

@@ -149,6 +149,7 @@ class Model:
         from vcbench.model.covariance_text import parse_covariance
         from vcbench.model.fixed_frame import Frame
         from vcbench.model.formula import parse_formula
+        from vcbench.model.maternal import maternal_component
 
         parsed = parse_formula(formula, data, missing=missing, rank=rank)
         structures = {
@@ -162,12 +163,17 @@ class Model:
                 )
         components = []
         for t in parsed.random:
+            said = structures.get(t.group)
+            if isinstance(said, Known) and said.maternal is not None:
+                dams = Frame(data).column(said.maternal)
+                components.append(maternal_component(t, said, dams.take(parsed.rows_used)))
+                continue
             component = Component(
                 t.A,
                 name=t.group,
                 group=Coded(t.codes, t.levels),
                 columns=t.effects,
-                cov=_said(structures.get(t.group), t.blocks),
+                cov=_said(said, t.blocks),
             )
             components.append(component)
         spec = parse_residual(residual) if isinstance(residual, str) else residual or iid()

@@ -119,3 +119,35 @@ def precision_entries(sire, dam, d):
                     rows[n], columns[n] = who[a], who[b]
                     n += 1
     return values[:n], rows[:n], columns[:n]
+
+
+@njit(cache=True)
+def group_contributions(sire, dam, n_groups):
+    """Q (m, n_groups): half of each parent's row, e_k for an unknown parent of group k."""
+    m = sire.shape[0]
+    Q = np.zeros((m, n_groups))
+    for i in range(m):
+        for p in (sire[i], dam[i]):
+            if p >= 0:
+                Q[i] += 0.5 * Q[p]
+            elif p <= -2:
+                Q[i, -2 - p] += 0.5
+    return Q
+
+
+@njit(cache=True)
+def times_relationship(sire, dam, d, X):
+    """X (m, k) ← A X = T D Tᵀ X: from the youngest up to their parents, then down again (Colleau 2002)."""
+    m, k = X.shape
+    for i in range(m - 1, -1, -1):
+        for p in (sire[i], dam[i]):
+            if p >= 0:
+                for c in range(k):
+                    X[p, c] += 0.5 * X[i, c]
+    for i in range(m):
+        for c in range(k):
+            X[i, c] *= d[i]
+        for p in (sire[i], dam[i]):
+            if p >= 0:
+                for c in range(k):
+                    X[i, c] += 0.5 * X[p, c]

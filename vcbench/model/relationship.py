@@ -3,6 +3,7 @@ sparse precision matrix."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from scipy.sparse import csc_matrix
 
 from vcbench.errors import DataError, ModelError
 from vcbench.model.covariance import Covariance
-from vcbench.model.pedigree import Pedigree, as_label
+from vcbench.model.pedigree import Pedigree, as_label, match_labels
 
 ASYMMETRY = 1e-6  # of max|K|: more than this is no relationship matrix
 NEGATIVE = 1e-4  # of λ_max: an eigenvalue below −NEGATIVE·λ_max is an error, a smaller negative one is clipped
@@ -82,10 +83,11 @@ class Relationship:
         return cls(name, precision=P, labels=_labels(labels, P.shape[0], name))
 
     @classmethod
-    def of_pedigree(cls, pedigree: Pedigree, name: str) -> "Relationship":
-        """A of a pedigree, by Henderson's rules for A⁻¹."""
-        own = pedigree.relationship, pedigree.inbreeding
-        return cls(name, None, pedigree.precision(), pedigree.ids, *own)
+    def of_pedigree(cls, pedigree: Pedigree, name: str, group_variance: float | None = None) -> "Relationship":
+        """A of a pedigree, by Henderson's rules for A⁻¹; random genetic groups are levels after the animals."""
+        labels = pedigree.ids if group_variance is None else (*pedigree.ids, *pedigree.groups)
+        own = (partial(how, group_variance) for how in (pedigree.relationship, pedigree.inbreeding))
+        return cls(name, None, pedigree.precision(group_variance), labels, *own)
 
     @property
     def m(self) -> int:
@@ -135,14 +137,7 @@ class Relationship:
                 f"component `{self.name}`: its matrix has no labels, so that levels cannot be matched. Pass `labels=`, "
                 "or a frame whose index holds them."
             )
-        where = {label: j for j, label in enumerate(self.labels)}
-        lost = [level for level in levels if level not in where]
-        if lost:
-            raise DataError(
-                f"level `{lost[0]}` of `{self.name}` is not among the {self.m} labels of its pedigree or matrix "
-                f"({len(lost)} such). Add it there, or leave its rows out."
-            )
-        return np.array([where[level] for level in levels], np.int64)
+        return match_labels(self.labels, levels, self.name)
 
     def _once(self, key: str, make: Callable[[], Any]) -> Any:
         if key not in self.cache:
@@ -193,19 +188,43 @@ class Known:
     kind: str
     relationship: Callable[[str], Relationship]
     within: Covariance | None = None
+    pedigree: Pedigree | None = None
+    maternal: str | None = None  # the column of dams, where the term has maternal effects too
 
 
 def pedigree(
-    P: Any, cov: Covariance | None = None, *, id: str | None = None, sire: str | None = None, dam: str | None = None
+    P: Any,
+    cov: Covariance | None = None,
+    *,
+    id: str | None = None,
+    sire: str | None = None,
+    dam: str | None = None,
+    maternal: str | None = None,
+    group_variance: float | None = None,
 ) -> Known:
     """u ~ N(0, Ω ⊗ A), A the numerator relationship matrix of a pedigree (a `Pedigree`, or a frame: `Pedigree.of`).
 
     `cov={"animal": vc.covariance.pedigree(frame)}` makes `(1 | animal)` the animal model. Levels are matched to the
     pedigree by label (12 and "12" are the same animal); animals without records are predicted too. cov: the structure
-    of Ω where the term has several effects. Raises DataError for a pedigree that cannot be, or lacks a level.
+    of Ω where the term has several effects.
+
+        y ~ sex + (1 | animal) + (1 | animal)        a second term of animals is their permanent environment
+        maternal="mother"                            (1 | animal) has a direct and a maternal effect, the latter of the
+                                                     dam in that column; Ω (2, 2), unstructured unless cov says else
+        group_variance=0.5                           random genetic groups of variance 0.5 σ_a²: u is the total, groups
+                                                     are levels too (fixed ones: `Pedigree.group_columns`)
+
+    Raises DataError for a pedigree that cannot be, or lacks a level.
     """
     known = P if isinstance(P, Pedigree) else Pedigree.of(P, id=id, sire=sire, dam=dam)
-    return Known("pedigree", lambda name: Relationship.of_pedigree(known, name), cov)
+    if group_variance is not None and maternal is not None:
+        raise ModelError("pedigree(): random genetic groups and maternal effects together are not defined here.")
+    relation = partial(_of_pedigree, known, group_variance)
+    return Known("pedigree", relation, cov, known, maternal)
+
+
+def _of_pedigree(known: Pedigree, group_variance: float | None, name: str) -> Relationship:
+    return Relationship.of_pedigree(known, name, group_variance)
 
 
 def known(K: Any, cov: Covariance | None = None, *, labels: Sequence[object] | None = None) -> Known:
