@@ -24,6 +24,7 @@ from vcbench.genetics.standardise_core import look_up, scale_dosages
 
 PIECE = 1.2e8  # bytes of W at a time, for each task that runs
 LARGEST_PIECE = 2048  # SNPs
+LITTLE = 2e7  # calls: a pass over fewer takes no threads
 
 
 class Piece(NamedTuple):
@@ -88,9 +89,13 @@ class Stream:
             yield Piece(W, member, self.scaling.scale(facts), squares_of(self.scaling, facts), absent)
 
     def run[T](self, task: Callable[..., T], workers: int | None = None) -> Iterator[T]:
-        """task(J) of every block, in order; `workers` threads (as many as processors, 4 at most)."""
+        """task(J) of every block, in order; `workers` threads (as many as processors, 4 at most; here where there is
+        little to do)."""
         with threadpool_limits(1, user_api="blas"):
-            yield from ahead(task, self.n_blocks, workers or min(os.cpu_count() or 1, 4))
+            if workers is None and self.n * self.genotypes.n_variants <= LITTLE:
+                yield from map(task, range(self.n_blocks))
+            else:
+                yield from ahead(task, self.n_blocks, workers or min(os.cpu_count() or 1, 4))
 
     def chunks(self) -> list[Any]:
         """Of a Dask array of genotypes: what each block is cut from; else nothing."""

@@ -26,7 +26,8 @@ from vcbench.genetics.streamed import Stream
 from vcbench.genetics.traits import Trait
 from vcbench.status import Status
 
-BLOCKS = 32  # tasks a pass
+BLOCKS = 32  # tasks a pass, at most
+TASK = 500  # SNPs a task, at least
 DEFINITIONS = ("average", "sandwich", "jackknife", "monte-carlo")
 
 
@@ -72,7 +73,8 @@ def _snp_products(matrix: Matrix, options: dict[str, Any], progress: Progress) -
     assert isinstance(matrix.given, Genotypes)
     assert matrix.scaling is not None
     bins = Bins.of(options.pop("annotations", None), matrix.given.variants)
-    blocks = min(BLOCKS, matrix.given.n_variants)
+    p = matrix.given.n_variants
+    blocks = min(p, int(np.clip(p // TASK, 4, BLOCKS)))
     out = SnpProducts.of(
         Stream.of(matrix.given, matrix.scaling, bins, blocks, None), options.pop("workers", None), progress
     )
