@@ -86,7 +86,8 @@ def test_intervals__sentences(intervals):
         "80.0 %); MCSE at most 7.1 points."
     )
     assert plain(found["Profile or Wald"].text) == (
-        "profile is near in 1 of the 2 cells where a Wald interval is not. Where the true variance is 0, a profile can "
+        "profile is near in 1 of the 2 cells where a Wald interval is not. At most so many points off: 3.0 for profile "
+        "and 45.0 for Wald. Where the true variance is 0, a profile can "
         "miss on one side only and covers 98.0 %: its nominal level there is 97.5 %."
     )
     assert plain(found["No interval"].text) == (

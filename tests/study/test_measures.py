@@ -240,6 +240,9 @@ def test_limits__may_be_infinite() -> None:
     assert np.isnan(found.loc["interval_width", "value"])
     assert found.loc["interval_width", "reason"] == "an interval is unbounded, see the median"
     assert found.loc["interval_width_median", "value"] == pytest.approx(0.3)
+    wild = measures(rows.assign(lower=0.0, upper=[1.0, 1.0, 2.0, 1e200, 1e200])).set_index("measure")
+    assert wild.loc["interval_width", "value"] == pytest.approx(4e199)
+    assert wild.loc["interval_width", "reason"] == "the values are too far apart for an MCSE"
 
 
 def test_limits__rows_that_name_their_interval_say_where_there_is_none() -> None:

@@ -524,3 +524,15 @@ def test_check__pass_fail_and_not_known_yet(tmp_path: Path) -> None:
     wrong = Study.from_text(ACCEPT.replace("(Intercept)", "intercept"), "accept")
     with pytest.raises(SpecError, match="speaks of nothing"):
         wrong.check(run)
+
+
+CHECKOUT = Path(vc.__file__).resolve().parent.parent
+
+
+@pytest.mark.parametrize("path", sorted((CHECKOUT / "simulations").glob("*.toml")), ids=lambda path: path.stem)
+def test_committed__a_study_is_well_specified_and_its_report_is_of_it(path: Path) -> None:
+    study = Study.from_toml(path)
+    assert study.spec.table.question.endswith("?")
+    published = CHECKOUT / "reports" / path.stem / "provenance.json"
+    if published.is_file():
+        assert json.loads(published.read_text(encoding="utf-8"))["spec_hash"] == study.spec.spec_hash

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 Z95 = NormalDist().inv_cdf(0.975)
 NO_MCSE = "too few replicates for an MCSE"
+WILD = "the values are too far apart for an MCSE"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +46,7 @@ def _build(value: Array, mcse: Array, n: Array, reasons: Sequence[tuple[NDArray[
             said[m] = said[m] or why
     undefined = np.array([bool(why) for why in said])
     unsure = ~undefined & ~np.isfinite(mcse)
-    said = [NO_MCSE if unsure[m] else why for m, why in enumerate(said)]
+    said = [(WILD if np.isinf(mcse[m]) else NO_MCSE) if unsure[m] else why for m, why in enumerate(said)]
     return Estimated(np.where(undefined, np.nan, value), np.where(undefined | unsure, np.nan, mcse), n, tuple(said))
 
 
@@ -215,8 +216,7 @@ def quantile(x: Array, q: float, missing: str) -> Estimated:
         if len(have) > 1:
             edges = np.arange(len(have) + 1) / len(have)
             w = np.diff(betainc((len(have) + 1) * q, (len(have) + 1) * (1 - q), edges))
-            if np.isinf(have).any():  # infinite values that no resample's quantile is likely to be
-                w, have = w[w > 1e-12], have[w > 1e-12]
+            w, have = w[w > 1e-12], have[w > 1e-12]  # without the wild values that no resample's quantile will be
             mcse[m] = math.sqrt(max(float(w @ (have - w @ have) ** 2), 0.0))
     return _build(value, mcse, n, [(n == 0, missing)])
 

@@ -94,7 +94,7 @@ def measures(
     if not len(frame):
         raise DataError("the rows are empty: there is nothing to measure.")
     pieces = []
-    with np.errstate(divide="ignore", invalid="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         for key, part in frame.groupby(keys, sort=True, dropna=False) if keys else [((), frame)]:
             here = dict(zip(keys, key, strict=True))
             group = build_group(part, methods, level, failures)

@@ -26,7 +26,7 @@ def speed(found: Findings) -> Iterator[Figure]:
     methods = [m for m in found.evidence.methods if m in set(iterations.index) | set(cpu.index)]
     if not methods:
         return
-    rows = []
+    rows: list[tuple[Cell, ...]] = []
     fastest = float(cpu.min()) if len(cpu) else np.nan
     for m in methods:
         mine = cost[cost["method"] == m]
@@ -45,7 +45,7 @@ def speed(found: Findings) -> Iterator[Figure]:
                 Cell(num.times(cpu.get(m, np.nan) / fastest).removesuffix(" times"), float(cpu.get(m, np.nan))),
             )
         )
-    columns = (
+    columns: tuple[str, ...] = (
         "method",
         "iterations, median",
         "range of medians over conditions",

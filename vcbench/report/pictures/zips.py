@@ -15,11 +15,13 @@ from vcbench.report.tables import Cell, Table, head
 
 def zips(found: Findings, parameter: str) -> Iterator[Figure]:
     asked = any(what == "interval" for what, _ in found.evidence.asked.values())
-    among = found.cells["truth"] != 0 if asked else None  # of intervals, where each of them can hold the truth
-    conditions, _ = worst_first(found, parameter, "coverage", "coverage_mcse", found.level, 1, among)
+    conditions, _ = worst_first(found, parameter, "coverage", "coverage_mcse", found.level, 1)
     if not conditions:
         return
     condition = conditions[0]
+    apart = found.cells[(found.cells["parameter"] == parameter) & (found.cells["truth"] != 0)]
+    if asked and len(apart):  # of intervals, where each of them can hold the truth
+        condition = found.evidence.condition(apart.loc[(apart["coverage"] - found.level).abs().idxmax(), "condition"])
     cells = found.cells[(found.cells["parameter"] == parameter) & (found.cells["condition"] == condition.id)].set_index(
         "method"
     )

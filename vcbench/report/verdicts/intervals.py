@@ -4,7 +4,7 @@ import pandas as pd
 
 from vcbench import numbers as num
 from vcbench.report.findings import NEAR, Findings
-from vcbench.report.verdicts.base import Verdict
+from vcbench.report.verdicts.base import ALARM, Verdict
 
 
 def intervals(found: Findings) -> Verdict | None:
@@ -24,7 +24,7 @@ def intervals(found: Findings) -> Verdict | None:
     worst = num.fixed(100 * float(cells["coverage_mcse"].max()), 1)
     level = f"{100 * found.level:g} %"
     text = f"Within {100 * NEAR:g} points of {level}: {num.listing(said, 12)}; MCSE at most {worst} points."
-    return Verdict("good" if int(counted["sum"].min()) else "note", f"{level} intervals", text, "coverage")
+    return Verdict("note" if (~near).mean() > ALARM else "good", f"{level} intervals", text, "coverage")
 
 
 def profiles(found: Findings) -> Verdict | None:
@@ -45,7 +45,15 @@ def profiles(found: Findings) -> Verdict | None:
         f"interval is not"
         for m in profile
     ]
-    text = f"{num.listing(said, 4)}."
+    gap = 100 * (table[[*profile, *wald]] - found.level).abs()
+    text = f"{num.listing(said, 4)}. At most so many points off: {_most(gap)}"
+    edge = found.endings[found.endings["method"] == profile[0]]
+    share = edge[edge["status"] == "AT_BOUNDARY"].groupby("condition")["n"].sum() / edge.groupby("condition")["n"].sum()
+    away = gap[share.fillna(0.0).reindex(gap.index.get_level_values("condition")).to_numpy() < RARE]
+    if 0 < len(away) < len(gap):
+        where = f"where less than {100 * RARE:g} % of the estimates are 0 ({num.plural(len(away), 'condition')})"
+        text += f"; {where}: {_most(away)}"
+    text += "."
     zero = cells[(cells["truth"] == 0) & cells["method"].isin(profile)]
     if len(zero):
         ends = dict.fromkeys([num.percent(zero["coverage"].min(), 1), num.percent(zero["coverage"].max(), 1)])
@@ -57,12 +65,18 @@ def profiles(found: Findings) -> Verdict | None:
     missed = cells[cells["method"].isin(profile) & (cells["truth"] != 0)]
     missed = missed[(missed["coverage"] - found.level).abs() > NEAR]
     if len(missed):
-        where = [f"{r.method} {num.percent(r.coverage, 1)} ({found.label(r.condition)})" for r in missed.itertuples()]
-        text += f" Off elsewhere: {num.listing(where, 6)}."
+        which = [f"{r.method} {num.percent(r.coverage, 1)} ({found.label(r.condition)})" for r in missed.itertuples()]
+        text += f" Off elsewhere: {num.listing(which, 6)}."
     return Verdict("note" if len(missed) else "good", "Profile or Wald", text, "coverage")
 
 
+def _most(gap: pd.DataFrame) -> str:
+    """The greatest of each column, in words."""
+    return num.listing([f"{num.fixed(v, 1)} for {m}" for m, v in gap.max().items()], 8)
+
+
 KINDS = ("wald", "profile")
+RARE = 0.10  # a share of estimates on the boundary below which a variance is told from 0
 
 
 def absent(found: Findings) -> Verdict | None:
