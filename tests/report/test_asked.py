@@ -45,6 +45,7 @@ def intervals(tmp_path_factory):
         rows_of("profile", 100, condition="000", truth=0.0, lower=[0.0] * 98 + [0.1] * 2, upper=0.9, kind="profile",
                 cpu=2e-3),
     ]  # fmt: skip
+    frames[3].loc[:59, "status"] = "AT_BOUNDARY"  # a profile has limits there
     methods = [asked("Wald", "interval", kind="wald"), asked("profile", "interval", kind="profile")]
     only = ["coverage", "no_interval_rate", "interval_width_median", "cpu_seconds"]
     return load(tmp_path_factory.mktemp("intervals") / "hand", frames, methods, only)
@@ -87,7 +88,8 @@ def test_intervals__sentences(intervals):
     )
     assert plain(found["Profile or Wald"].text) == (
         "profile is near in 1 of the 2 cells where a Wald interval is not. At most so many points off: 3.0 for profile "
-        "and 45.0 for Wald. Where the true variance is 0, a profile can "
+        "and 45.0 for Wald; where less than 10 % of the estimates are 0 (1 condition): 1.0 for profile and 15.0 for "
+        "Wald. Where the true variance is 0, a profile can "
         "miss on one side only and covers 98.0 %: its nominal level there is 97.5 %."
     )
     assert plain(found["No interval"].text) == (
