@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.optimize import minimize_scalar
 
 import vcbench as vc
 from vcbench.errors import MethodError, ModelError
@@ -140,3 +141,36 @@ def test_saying_structures_wrongly__is_one_clear_error():
         vc.Model.from_formula("y ~ x + (1 | subject)", visits(), equal=[["subject", "z"]])
     with pytest.raises(ModelError, match=r"unknown structure `cz`\. Choose from scalar"):
         vc.Model.from_formula("y ~ x + (x | subject)", visits(), cov={"subject": "cz"})
+
+
+@pytest.mark.parametrize("unit", [1.0, 1e4, 0.1])
+def test_unequal_gaps__give_the_same_fit_in_any_unit_of_time(unit):
+    """ρ per hour, per day, per year: one covariance, ρ^(lag/unit), at the maximum of its dense likelihood; independence
+    lies next to it in each of them."""
+    rng = np.random.default_rng(31)
+    t = np.concatenate([np.sort(rng.uniform(0.0, 0.5, 8)) for _ in range(12)])
+    of = np.repeat(np.arange(12), 8)
+    gap = np.where(of[:, None] == of[None, :], np.abs(t[:, None] - t[None, :]), np.inf)
+    y = np.linalg.cholesky(0.3 ** (gap / 0.05)) @ rng.standard_normal(96)
+
+    def deviance(r: float) -> float:
+        C = r ** (gap / 0.05)
+        one, z = np.linalg.solve(C, np.column_stack([np.ones(96), y])).T
+        rss = y @ z - (one @ y) ** 2 / one.sum()
+        return 95 * (np.log(2 * np.pi * rss / 95) + 1) + np.linalg.slogdet(C)[1] + np.log(one.sum())
+
+    best = minimize_scalar(deviance, bounds=(0.01, 0.9), method="bounded", options={"xatol": 1e-9})
+    data = pd.DataFrame({"y": y, "t": t * unit, "id": of.astype(str)})
+    fit = vc.fit(vc.Model.from_formula("y ~ 1", data, residual=vc.residual.ar1("t", group="id")), tol=1e-9)
+    assert fit.status is Status.CONVERGED and fit.n_iter < 30
+    assert fit.loglik == pytest.approx(-0.5 * best.fun, abs=1e-9)
+    assert fit.theta["residual:rho"] ** (0.05 * unit) == pytest.approx(best.x, rel=1e-6)
+    test = fit.ranova("bootstrap", n_sim=20)
+    assert test["statistic"].iloc[1] > 10 and "not tested" in fit.summary()
+
+
+@pytest.mark.parametrize("unit", [1e-3, 1e9])
+def test_unequal_gaps__in_a_unit_that_rho_has_no_number_for_are_an_error(unit):
+    data = pd.DataFrame({"y": [1.0, 2.0, 4.0, 3.0], "t": np.sqrt([0.0, 0.1, 1.0, 2.7]) * unit})
+    with pytest.raises(ModelError, match="in another unit"):
+        vc.Model.from_formula("y ~ 1", data, residual=vc.residual.ar1("t"))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vcbench.errors import MethodError
+from vcbench.errors import VcbenchError
 from vcbench.inference.intervals import quantile, wald_limits
 from vcbench.inference.variances import estimates, names_known, on_boundary, rows_of
 
@@ -172,7 +172,7 @@ def _limits(fit: "Fit", light: bool, rows: Any, values: Any, errors: Any, notes:
     if light:
         try:
             table = fit.confint("profile", LEVEL, names)
-        except MethodError as error:  # a likelihood without a maximum that can be profiled: said on the page
+        except VcbenchError as error:  # a likelihood without a maximum that can be profiled: said on the page
             notes.append(f"no profile intervals: {error}")
         else:
             notes += [f"{name}: {note}" for name, note in table.attrs.get("notes", {}).items() if _is_news(note)]
@@ -222,13 +222,17 @@ def _fixed(fit: "Fit", light: bool, notes: list[str]) -> tuple[tuple[Effect, ...
     if not len(fit.beta_values):
         return (), ""
     if light:
-        table = fit.test_fixed("satterthwaite", LEVEL)
-        notes += [str(note) for note in table.attrs.get("notes", ())]
-        rows = [
-            Effect(str(name), *(float(r[k]) for k in ("estimate", "se", "lower", "upper", "df", "t", "p")))
-            for name, r in table.iterrows()
-        ]
-        return tuple(rows), "Satterthwaite"
+        try:
+            table = fit.test_fixed("satterthwaite", LEVEL)
+        except VcbenchError as error:  # degrees of freedom that are not defined: said on the page
+            notes.append(f"no degrees of freedom: {error}")
+        else:
+            notes += [str(note) for note in table.attrs.get("notes", ())]
+            rows = [
+                Effect(str(name), *(float(r[k]) for k in ("estimate", "se", "lower", "upper", "df", "t", "p")))
+                for name, r in table.iterrows()
+            ]
+            return tuple(rows), "Satterthwaite"
     from scipy.special import ndtr
 
     kind = "wald" if fit.limits is None else "posterior"
@@ -269,7 +273,7 @@ def _tests(fit: "Fit", notes: list[str]) -> tuple[TermTest, ...]:
     for r in reductions(model):
         try:
             test = lrt(refit_smaller(fit, r.model), fit, "auto" if alone else "mixture")
-        except MethodError as error:  # no distribution is known: said on the page
+        except VcbenchError as error:  # no distribution is known: said on the page
             notes.append(f"{r.label} is not tested: {error}")
         else:
             out.append(TermTest(r.label, test.statistic, test.p, test.null))

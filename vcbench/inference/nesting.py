@@ -24,6 +24,7 @@ from vcbench.model.model import Model
 
 PROBES = 4  # random vectors B
 SAME = 1e-6  # ‖V_1B − V_0B‖/‖V_0B‖ up to which the covariance is the same
+NEARLY = 1e-2  # the same where the larger model's correlations are at the limit of their range, which is not reached
 FLAT = 1e-6  # eigenvalue of a block, as a share of V, up to which it is 0
 LIFT = 0.05  # the same: where a singular block of the smaller model is put, to look at it from inside
 KNOWN = 1e-6  # of the largest singular value of ∂V_1/∂w (columns of length 1): below, a parameter is not identified
@@ -73,7 +74,8 @@ def extension(model0: Model, theta0: np.ndarray, model1: Model, theta1: np.ndarr
     target, tangent = small.value(w0), small.jacobian(w0)
     size = float(np.linalg.norm(target))
     w, gap = large.find(target, model1.working.w(theta1))
-    if gap > SAME * size:
+    at_limit = model1.working.at_edge(w, 0.99)
+    if gap > (NEARLY if at_limit else SAME) * size:
         raise ModelError(
             "the models are not nested: no value of the larger model's variance parameters gives the smaller model's "
             f"covariance (the nearest differs by {gap / size:.2%}). Compare them by AIC or BIC."
@@ -83,7 +85,7 @@ def extension(model0: Model, theta0: np.ndarray, model1: Model, theta1: np.ndarr
     phi = slice(model1.working.n_linear, len(w) - 1)
     unseen = bool((length[phi] < KNOWN * size).any())
     U, s, Wt = np.linalg.svd(J / np.where(length > 0, length, 1.0), full_matrices=False)
-    if unseen or s[-1] < KNOWN * s[0]:
+    if gap > SAME * size or unseen or s[-1] < KNOWN * s[0]:
         why = "under the null a parameter of the larger model is not identified, or lies at the edge of its range"
         return Extension(n_fixed, 0, (), np.zeros((0, len(w))), w, on_edge, why)
     unit = tangent / np.linalg.norm(tangent, axis=0)

@@ -32,6 +32,7 @@ from vcbench.model.structures import (
 )
 
 MOST_LAGS = 100_000  # whole-number times may span this many units; a table has an entry for each lag
+MIDDLE = (1e-2, 1e6)  # the middle one of unequal lags: ρ of one unit of time is then a number between 0 and 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,6 +284,11 @@ class _Builder:
             raise ModelError(
                 f"`{self.said}`: `{column.name}` is not equally spaced, and {spec.kind} needs lags. Use ar1, "
                 f"exponential or gaussian, or factor({column.name}) to count its levels."
+            )
+        if not MIDDLE[0] <= np.median(gaps[1:]) <= MIDDLE[1]:
+            raise ModelError(
+                f"`{self.said}`: rows are {np.median(gaps[1:]):.3g} of `{column.name}` apart in the middle, so that rho, "
+                "the correlation of rows 1 apart, would be 0 or 1 in the computer. Give the times in another unit."
             )
         return {"t": t, "lags": gaps}
 

@@ -48,25 +48,31 @@ class Lagged(Family):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Ar1(Lagged):
-    """C_ij = ρ^|t_i − t_j|."""
+    """C_ij = ρ^|t_i − t_j|; ρ > 0 where times are not whole numbers, and φ = logit ρ^`unit` then: ρ is that of one unit of
+    time, which puts it next to 0 in years and next to 1 in seconds."""
 
     n_phi: int = 1
 
-    def _rho(self, phi: Jet) -> Jet:
-        return tanh(phi) if self.whole else logistic(phi)
+    @property
+    def unit(self) -> float:
+        """The shortest lag, no less than the middle one by 1e4; 1 where times are whole numbers."""
+        lags = self.lags[self.lags > 0]
+        return 1.0 if self.whole or not len(lags) else float(max(lags.min(), np.median(lags) / 1e4))
 
     def table(self, phi: Sequence[Jet], k: int) -> Jet:
-        return self._rho(phi[0]) ** self.lags
+        return tanh(phi[0]) ** self.lags if self.whole else logistic(phi[0]) ** (self.lags / self.unit)
 
     def natural(self, phi: Sequence[Jet], k: int) -> list[Natural]:
-        return [Natural("rho", self._rho(phi[0]))]
+        return [Natural("rho", tanh(phi[0]) if self.whole else logistic(phi[0]) ** (1.0 / self.unit))]
 
     def limits(self) -> np.ndarray:
         return np.array([ATANH_EDGE if self.whole else LOGIT_EDGE])
 
     def working(self, natural: Sequence[float]) -> tuple[float, np.ndarray]:
         rho = natural[0]
-        return 1.0, np.array([atanh_of(rho, "rho") if self.whole else logit_of(rho, "rho", rho, "(0, 1)")])
+        if self.whole:
+            return 1.0, np.array([atanh_of(rho, "rho")])
+        return 1.0, np.array([logit_of(rho**self.unit if rho > 0 else rho, "rho", rho, "(0, 1)")])
 
     def start(self) -> np.ndarray:
         if self.whole:
