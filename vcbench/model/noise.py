@@ -287,8 +287,8 @@ class _Builder:
             )
         if not MIDDLE[0] <= np.median(gaps[1:]) <= MIDDLE[1]:
             raise ModelError(
-                f"`{self.said}`: rows are {np.median(gaps[1:]):.3g} of `{column.name}` apart in the middle, so that rho, "
-                "the correlation of rows 1 apart, would be 0 or 1 in the computer. Give the times in another unit."
+                f"`{self.said}`: rows are {np.median(gaps[1:]):.3g} of `{column.name}` apart in the middle; rho, the "
+                "correlation of rows 1 apart, would then be 0 or 1 in the computer. Give the times in another unit."
             )
         return {"t": t, "lags": gaps}
 

@@ -48,7 +48,7 @@ class Lagged(Family):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Ar1(Lagged):
-    """C_ij = ρ^|t_i − t_j|; ρ > 0 where times are not whole numbers, and φ = logit ρ^`unit` then: ρ is that of one unit of
+    """C_ij = ρ^|t_i − t_j|. Where times are not whole numbers ρ > 0 and φ = logit ρ^`unit`: ρ is that of one unit of
     time, which puts it next to 0 in years and next to 1 in seconds."""
 
     n_phi: int = 1
