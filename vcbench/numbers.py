@@ -81,7 +81,7 @@ def plus_minus(value: float | None, mcse: float | None, digits: int = 1, least: 
         return ABSENT
     if is_absent(mcse):
         return significant(value, 3)
-    if max(abs(value), abs(mcse)) >= 1e7:
+    if value is not None and mcse is not None and max(abs(value), abs(mcse)) >= 1e7:
         return f"{significant(value, 2)} ± {significant(mcse, digits)}"
     places = min(decimals(mcse, digits, least), decimals(value, 6, 1)) if mcse else max(least, 1)
     return f"{fixed(value, places)} ± {fixed(mcse, places)}"

@@ -65,8 +65,10 @@ def dense(model, theta):
     return model.X, np.tensordot(theta, Vi, axes=1), Vi, np.zeros((len(Vi), len(Vi), *Vi[0].shape))
 
 
-KINDS = ("slope-un", "slope-blocks", "pedigree", "pedigree-slope", "columns-un", "K", "K-incidence", "Z-narrow", "two-Z", "crossed", "nested", "crossed-slopes",
-         "group-and-K")  # fmt: skip
+KINDS = (
+    "slope-un", "slope-blocks", "pedigree", "pedigree-slope", "columns-un", "K", "K-incidence", "Z-narrow", "two-Z",
+    "crossed", "nested", "crossed-slopes", "group-and-K",
+)  # fmt: skip
 
 
 @pytest.mark.parametrize("kind", KINDS)
