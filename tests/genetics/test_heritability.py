@@ -125,7 +125,9 @@ def test_methods__reach_the_same_optimum(rng, criterion):
     best = found["ai"]
     for name, t in found.items():
         assert t.status is vc.Status.CONVERGED, name
-        assert t.theta == pytest.approx(best.theta, rel=1e-5), name  # tol is 1e-6 SE; a V(G) here is 1.5 SE
+        se = [best.se("V(G)", "expected"), best.se("V(e)", "expected")]
+        assert (np.abs(t.theta - best.theta) < 2e-6 * np.array(se)).all(), name  # each is within 1e-6 SE of the optimum
+        assert t.theta == pytest.approx(best.theta, rel=1e-6), name
         assert t.loglik == pytest.approx(best.loglik, abs=1e-9), name
     assert best.loglik == pytest.approx(dense_loglik(y, with_ones(X), K, best.theta, criterion), abs=1e-9)
 
@@ -334,6 +336,20 @@ def test_hsq__has_gctas_lines(rng):
     assert lines[10] == "n\t120"
 
 
+def test_hsq__its_log_likelihoods_lack_the_constant_and_its_p_value_is_half_a_tail(rng):
+    """GCTA's logL = ℓ_REML + ½(n − d) log 2π; at LRT = 0 it prints a p-value of 0.5."""
+    K, y, X = sample(rng)
+    t = heritability(y, K=K, X=X)[0]
+    lines = dict(line.split("\t")[:2] for line in hsq_text(t).splitlines())
+    constant = 0.5 * (120 - 3) * np.log(2 * np.pi)
+    assert lines["logL"] == f"{t.loglik + constant:.3f}"
+    assert lines["logL0"] == f"{t.loglik0 + constant:.3f}"
+    K, y, _ = sample(np.random.default_rng(6), n=200, p=1000, h2=0.0, n_x=0)
+    lines = dict(line.split("\t")[:2] for line in hsq_text(heritability(y, K=K)[0]).splitlines())
+    assert lines["LRT"] == "0.000"
+    assert lines["Pval"] == "5.0000e-01"
+
+
 def test_json__holds_what_the_frame_holds(rng):
     K, y, _ = sample(rng)
     found = heritability(y, K=K)
@@ -421,3 +437,39 @@ def test_mouse__gctas_hsq_from_the_files(tmp_path):
     theirs = (mouse.FOLDER / "mouse_plink" / "gcta_pheno1.hsq").read_text().splitlines()
     ours = found.to_hsq(tmp_path / "a.hsq").read_text().splitlines()
     assert [line for line in ours if "Pval" not in line] == [line for line in theirs if "Pval" not in line]
+
+
+# --- sample ids ---
+
+
+def test_ids__of_files_and_frames_are_matched_to_the_samples(rng, tmp_path):
+    """Rows in another order, some absent, some unknown: the answer is that of arrays put in order by hand."""
+    import pandas as pd
+
+    from vcbench.genetics.relationship import GRM
+
+    K, y, X = sample(rng)
+    ids = [f"s{i}" for i in range(120)]
+    grm = GRM.of(K, ids)
+    order = rng.permutation(120)[:110]
+    pheno = pd.DataFrame({"FID": ids, "IID": ids, "height": y}).iloc[order]
+    pheno = pd.concat([pheno, pd.DataFrame({"FID": ["x"], "IID": ["x"], "height": [9.5]})])
+    covar = pd.DataFrame({"FID": ids, "IID": ids, "a": X[:, 0], "b": X[:, 1]}).iloc[5:]
+    holes = np.full(120, np.nan)
+    rows = order[order >= 5]
+    holes[rows] = y[rows]
+    by_hand = heritability(holes, K=K, X=X)[0]
+    by_ids = heritability(pheno, K=grm, X=covar)["height"]
+    assert by_ids.n == len(rows)
+    assert by_ids.theta == pytest.approx(by_hand.theta, rel=1e-9)
+    assert set(by_ids.beta) == {"(Intercept)", "a", "b"}
+    pheno.to_csv(tmp_path / "p.txt", sep=" ", index=False)
+    covar.to_csv(tmp_path / "q.txt", sep=" ", index=False)
+    from_files = heritability(tmp_path / "p.txt", K=grm, X=tmp_path / "q.txt")[0]
+    assert from_files.theta == pytest.approx(by_hand.theta, rel=1e-6)  # the file's digits
+    with pytest.raises(DataError, match="shares no sample"):
+        heritability(pheno.assign(FID="z"), K=grm)
+    with pytest.raises(DataError, match="no sample ids"):
+        heritability(pheno, K=K)
+    with pytest.raises(DataError, match="X has none"):
+        heritability(pheno, K=grm, X=X)

@@ -11,10 +11,11 @@ import numpy as np
 
 from vcbench import numbers as num
 from vcbench.errors import DataError, MethodError, did_you_mean
+from vcbench.genetics.alignment import aligned, has_ids
 from vcbench.genetics.eigen import Eigen
 from vcbench.genetics.genotypes import Genotypes
 from vcbench.genetics.heritability import SCALES, chi2_quantile, eigen_size, one_variance
-from vcbench.genetics.matrices import Matrix, matrices_of
+from vcbench.genetics.matrices import Matrix, check_rows, matrices_of
 from vcbench.genetics.pair_fit import ROUGH, Climber, PairFit
 from vcbench.genetics.pair_kernel import PairKernel, Turned
 from vcbench.genetics.pair_moments import Traces, pair_covariance, solve_moments
@@ -173,7 +174,8 @@ def genetic_correlation(
 ) -> GeneticCorrelation:
     """Genetic and residual correlations of all pairs of the columns of Y (or of `pairs`), by one relationship matrix.
 
-    Y (n, P), NaN where missing; genotypes or `K=`, standardise, missing, scale, cache: as in `heritability`.
+    Y (n, P), NaN where missing (or a file or frame with ids); genotypes or `K=`, standardise, missing, scale, cache:
+    as in `heritability`.
 
     method "moments" solves the normal equations of all pairs at once (no eigendecomposition), with sandwich and delta
     method for the standard errors, on the rows that both phenotypes of a pair have. "reml" and "ml" maximise the
@@ -210,9 +212,13 @@ def genetic_correlation(
         raise MethodError(f"`jackknife` is {jackknife}; it is the number of SNP blocks, 2 or more, for method moments.")
     begin = time.perf_counter()
     by_name = X if isinstance(X, Mapping) else None
+    (matrix,) = _one(matrices_of(genotypes, K, None, standardise, missing, count_monomorphic, progress))
+    if by_name is None or has_ids(Y):
+        Y, X = aligned(Y, X, [matrix])
     phenotypes = take(Y, None if by_name is not None else X, names, X_names)
     if len(phenotypes.names) < 2:
         raise DataError("a correlation needs two phenotypes; Y has one column.")
+    check_rows([matrix], phenotypes.n)
     designs = _designs(Y, by_name, phenotypes)
     if by_name is not None and method == "moments":
         raise MethodError('the moment equations of all pairs share one X. Pass one matrix, or use method="reml".')
@@ -225,7 +231,6 @@ def genetic_correlation(
                 f"phenotypes `{phenotypes.names[a]}` and `{phenotypes.names[b]}` were both measured in {both} rows "
                 "only: too few for a correlation."
             )
-    (matrix,) = _one(matrices_of(genotypes, K, phenotypes.n, standardise, missing, count_monomorphic, progress))
     if jackknife and not isinstance(matrix.given, Genotypes):
         raise MethodError("the jackknife leaves out blocks of SNPs: pass genotypes, not K.")
     if method == "moments":

@@ -10,9 +10,10 @@ import numpy as np
 from vcbench.errors import MethodError
 from vcbench.fit import fit
 from vcbench.fitted import Fit
+from vcbench.genetics.alignment import aligned
 from vcbench.genetics.eigen import Eigen
 from vcbench.genetics.liability import liability_of
-from vcbench.genetics.matrices import Matrix, matrices_of
+from vcbench.genetics.matrices import Matrix, check_rows, matrices_of
 from vcbench.genetics.phenotypes import Group, Phenotypes, share, take, with_missing
 from vcbench.genetics.progress import Progress
 from vcbench.genetics.results import Heritability
@@ -55,7 +56,8 @@ def heritability(
 ) -> Heritability:
     """The heritability of each column of Y: y = Xβ + g + e, g ~ N(0, V(G) K), e ~ N(0, V(e) I), h² = V(G)/Vp.
 
-    Y (n,) or (n, P), NaN where a phenotype is missing; X (n, c) covariates (a constant is added unless it is there).
+    Y (n,) or (n, P), NaN where a phenotype is missing, in the order of the samples; or a file or frame of FID IID and
+    values, matched to them. X likewise: (n, c) covariates, a constant is added unless it is there.
     genotypes: a `Genotypes`, PLINK prefix, array of 0/1/2 or Zarr array, or a GRM; `K=` instead: a relationship
     matrix (n, n), a GRM or an `Eigen`; a list or mapping of several gives one variance each. standardise, missing:
     how genotypes become K (`relationship_matrix`); count_monomorphic: its divisor counts SNPs that do not vary too, as
@@ -84,7 +86,10 @@ def heritability(
     if se is not None and se not in COV_TYPES and known.kind not in ("stochastic", "lasso"):
         raise MethodError(f"unknown definition of standard errors `{se}`. Choose from {', '.join(COV_TYPES)}.")
     begin = time.perf_counter()
+    matrices = matrices_of(genotypes, K, None, standardise, missing, count_monomorphic, progress)
+    Y, X = aligned(Y, X, matrices)
     phenotypes = take(Y, X, names, X_names)
+    check_rows(matrices, phenotypes.n)
     binary = {name: _of(prevalence, name) for name in phenotypes.names}
     cases = {name: _of(sample_prevalence, name) for name in phenotypes.names}
     liability = {
@@ -92,7 +97,6 @@ def heritability(
         for (name, value), column in zip(binary.items(), phenotypes.values.T, strict=True)
         if value is not None
     }
-    matrices = matrices_of(genotypes, K, phenotypes.n, standardise, missing, count_monomorphic, progress)
     asked = _Asked(method, criterion, dict(options), scale, se, level)
     if known.kind == "stochastic":
         from vcbench.genetics.without_matrix import without_matrix

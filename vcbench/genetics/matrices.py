@@ -4,7 +4,7 @@ Nothing is computed before it is asked for: genotypes whose decomposition is in 
 are fewer SNPs than samples no n × n matrix is formed.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -147,13 +147,13 @@ class Matrix:
 def matrices_of(
     genotypes: Any,
     K: Any,
-    n: int,
+    n: int | None = None,
     standardise: Any = "unit",
     missing: str = "mean",
     count_monomorphic: bool = False,
     progress: Progress = False,
 ) -> list[Matrix]:
-    """The matrices meant by `genotypes=` or `K=`, one of which must be given, for n samples.
+    """The matrices meant by `genotypes=` or `K=`, one of which must be given, for n samples (None: however many).
 
     Raises ModelError for neither or both, and for a matrix of another number of rows.
     """
@@ -171,13 +171,18 @@ def matrices_of(
         raise ModelError("no relationship matrix was given.")
     how = Standardisation.of(standardise), check_missing(missing), count_monomorphic, progress
     out = [_matrix(name, part, K is not None, *how) for name, part in parts.items()]
-    for matrix in out:
+    check_rows(out, out[0].n if n is None else n)
+    return out
+
+
+def check_rows(matrices: Sequence[Matrix], n: int) -> None:
+    """ModelError for a matrix of other than n samples."""
+    for matrix in matrices:
         if matrix.n != n:
             raise ModelError(
                 f"relationship matrix `{matrix.name}` is of {matrix.n} samples but Y has {n} rows. Put both in the "
                 "same order, one row a sample; phenotypes may be NaN."
             )
-    return out
 
 
 def _matrix(

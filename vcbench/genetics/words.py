@@ -32,6 +32,7 @@ def page(result: "Heritability", t: Trait) -> str:
 
     criterion = {"reml": "REML", "ml": "maximum likelihood", "none": "method of moments"}[t.criterion]
     criterion = "scaled lasso" if t.definition == "sparse" else "method of moments" if t.is_moments else criterion
+    criterion = "posterior" if t.definition == "posterior" else criterion
     title = f"Heritability of {t.name}, {criterion}"
     lines = [f"{title:<68}vcbench {__version__}"]
     for m in result.matrices:
