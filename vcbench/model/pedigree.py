@@ -166,6 +166,21 @@ class Pedigree:
         Q = self.contributions()[self.positions(animals)]
         return pd.DataFrame(Q, columns=list(self.groups), index=getattr(animals, "index", None))
 
+    def with_ancestors(self, animals: np.ndarray) -> tuple["Pedigree", np.ndarray]:
+        """(the pedigree of these animals, positions (k,), and their ancestors, positions there); A is the same."""
+        wanted = np.zeros(len(self), bool)
+        wanted[animals] = True
+        for i in range(len(self) - 1, -1, -1):
+            if wanted[i]:
+                for p in (self.sire[i], self.dam[i]):
+                    if p >= 0:
+                        wanted[p] = True
+        kept = np.flatnonzero(wanted)
+        move = np.full(len(self), -1)
+        move[kept] = np.arange(len(kept))
+        sire, dam = (np.where(p[kept] >= 0, move[p[kept]], p[kept]) for p in (self.sire, self.dam))
+        return Pedigree(tuple(self.ids[i] for i in kept), sire, dam, self.groups), move[animals]
+
     def with_phantom_dams(self, animals: np.ndarray) -> tuple["Pedigree", np.ndarray, np.ndarray]:
         """A dam for each animal of `animals` (k,), positions: (pedigree, new positions (m,), positions of dams (k,)).
 
