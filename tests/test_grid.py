@@ -40,6 +40,7 @@ class Case:
 
 
 ALONE = ("dense", "grouped")  # residual structures
+WITH_EFFECTS = (*ALONE, "sparse")  # and random effects
 ONE = ("dense", "grouped", "low_rank", "sparse")  # effects of one factor
 APART = ("crossed", "dense", "low_rank", "sparse")  # of several
 T = "(0 + t | g)"
@@ -67,17 +68,17 @@ CASES = {
     "r-csh": Case("y ~ x", residual="csh(t, group=g)", kernels=ALONE),
     "r-un": Case("y ~ x", residual="un(t, group=u)", kernels=ALONE),
     "r-un_cor": Case("y ~ x", residual="un_cor(t, group=u)", kernels=ALONE),
-    "r-toeplitz": Case("y ~ x + (1 | g)", residual="toeplitz(t, group=u)", kernels=ALONE),
+    "r-toeplitz": Case("y ~ x + (1 | g)", residual="toeplitz(t, group=u)", kernels=WITH_EFFECTS),
     "r-toeplitz_h": Case("y ~ x", residual="toeplitz_h(t, group=u)", kernels=ALONE),
-    "r-banded": Case("y ~ x + (1 | g)", residual="banded(2, t, group=u)", kernels=ALONE),
-    "r-ar1": Case("y ~ x + (1 | g)", residual="ar1(t, group=u)", kernels=ALONE),
+    "r-banded": Case("y ~ x + (1 | g)", residual="banded(2, t, group=u)", kernels=WITH_EFFECTS),
+    "r-ar1": Case("y ~ x + (1 | g)", residual="ar1(t, group=u)", kernels=WITH_EFFECTS),
     "r-ar1h": Case("y ~ x", residual="ar1h(t, group=u)", kernels=ALONE),
     "r-arma11": Case("y ~ x", residual="arma11(t, group=u)", kernels=ALONE),
-    "r-ma": Case("y ~ x + (1 | g) + (1 | h)", residual="ma(1, t, group=u)", kernels=ALONE),
+    "r-ma": Case("y ~ x + (1 | g) + (1 | h)", residual="ma(1, t, group=u)", kernels=WITH_EFFECTS),
     "r-ante1": Case("y ~ x", residual="ante1(t, group=u)", kernels=ALONE),
     "r-exponential": Case("y ~ x", residual="exponential(x, group=g)", kernels=ALONE),
     "r-gaussian": Case("y ~ x", residual="gaussian(x, group=g)", kernels=ALONE),
-    "r-by": Case("y ~ x + (1 | g)", residual="by(h)", kernels=ALONE),
+    "r-by": Case("y ~ x + (1 | g)", residual="by(h)", kernels=WITH_EFFECTS),
     "r-by-ar1": Case("y ~ x", residual="by(s, ar1(t, group=u), separate=True)", kernels=ALONE),
     "r-nugget": Case("y ~ x", residual="ar1(i) + nugget", kernels=ALONE),
     "r-product": Case("y ~ x", residual="ar1(t) * cs(u)", kernels=ALONE),
@@ -125,7 +126,7 @@ def reason(method: str, kernel: str, name: str, criterion: str) -> str | None:
         return "linear"
     if kernel not in case.kernels:
         if case.residual is not None and name != "weights" and kernel not in ("grouped", "dense"):
-            return "takes independent residuals"
+            return "needs a random component" if kernel == "sparse" else "takes independent residuals"
         return {
             "grouped": "needs components that all share one grouping factor",
             "spectral": "needs one component with one variance",
