@@ -240,6 +240,23 @@ def test_pair_covariance__is_that_of_quadratic_forms_of_the_stacked_pair(rng):
     assert pair_covariance(traces, G0, E0) == pytest.approx(inverse @ q @ inverse.T, rel=1e-10)
 
 
+def test_standard_errors__are_by_the_delta_method(rng):
+    """Gradients of ρ_g, ρ_e and h² by central differences of the quantity itself."""
+    from dataclasses import replace
+
+    K = relationship(rng)
+    pair = genetic_correlation(draw(rng, K), K=K, method="reml", profile=False, scale="trace")[0]
+    cov = pair.covariances["average"]
+    for name in ("rho_g", "rho_e", "h2_first", "h2_second", "G21"):
+        g = np.empty(6)
+        for j in range(6):
+            step = 1e-6 * np.eye(6)[j]
+            up, down = (replace(pair, theta=pair.theta + sign * step).value(name) for sign in (1, -1))
+            g[j] = (up - down) / 2e-6
+        assert pair.se(name) == pytest.approx(np.sqrt(g @ cov @ g), rel=1e-6), name
+    assert pair.rho_g == pytest.approx(pair.theta[1] / np.sqrt(pair.theta[0] * pair.theta[2]))
+
+
 def test_moments__sampling_covariance_holds_in_simulation():
     """2000 draws: mean of θ̂ within 4 Monte Carlo errors of the truth, covariance within 4 of the sandwich's
     diagonal."""

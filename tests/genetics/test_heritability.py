@@ -404,6 +404,17 @@ def test_genotypes__few_snps_go_by_the_thin_side_and_give_what_K_gives(rng):
     assert thin.matrices[0].mean_diagonal == pytest.approx(1, abs=1e-6)
 
 
+@pytest.mark.parametrize("p", [40, 200])
+def test_monomorphic_snps__may_count_in_the_divisor_as_gcta_counts_them(rng, p):
+    """A quarter of the SNPs does not vary: K, thin or whole, is ¾ of itself, V(G) 4/3."""
+    G = calls(rng, 100, p)
+    G[:, : p // 4] = 1
+    y = rng.standard_normal(100) + (G[:, p // 2 :] - 0.5).sum(axis=1) / np.sqrt(p)
+    counted, plain = (heritability(y, G, count_monomorphic=c)[0] for c in (True, False))
+    assert counted.theta == pytest.approx(plain.theta * [4 / 3, 1], rel=1e-5)
+    assert counted.loglik == pytest.approx(plain.loglik, abs=1e-5)
+
+
 def test_genotypes__are_not_read_again_once_their_decomposition_is_cached(rng, tmp_path, monkeypatch):
     from vcbench.genetics import matrices
 
