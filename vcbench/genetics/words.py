@@ -130,6 +130,8 @@ def notes(result: "Heritability", t: Trait) -> list[str]:
             "V(e) is what the selected SNPs leave, V(G) the rest of the variance. The lasso is for few large effects: "
             "where many small ones pass unseen, h² is too low."
         )
+    if t.definition == "jackknife":
+        out.append("Leaving out SNPs hardly moves Vp, whose sampling error the jackknife does not see.")
     if "monte-carlo" in t.covariances:
         error = num.significant(t.se("h2", "monte-carlo"), 2)
         out.append(f"Monte Carlo SE of h², from the random probes and in no other SE: {error}.")
@@ -141,9 +143,10 @@ def boundary(t: Trait) -> list[str]:
     if t.is_moments and not 0.0 <= t.h2 <= 1.0:
         negative = [name for name, v in zip([*t.components, "V(e)"], t.theta, strict=True) if v < 0]
         side = "above 1" if t.h2 > 1 else "below 0"
+        are = "is" if len(negative) == 1 else "are"
         return [
-            f"h² = {num.fixed(t.h2, 2)} is {side}: {num.listing(negative)} is negative. Moment estimates are unbiased "
-            f"and not held to [0, 1]; this one is {_away(t)} the nearest possible value, and reported raw. A "
+            f"h² = {num.fixed(t.h2, 2)} is {side}: {num.listing(negative)} {are} negative. Moment estimates are "
+            f"unbiased and not held to [0, 1]; this one is {_away(t)} the nearest possible value, and reported raw. A "
             'likelihood method (method="ai") stays inside and uses the data better.'
         ]
     zero = [name for name, value in zip(t.components, t.theta, strict=False) if value == 0]
