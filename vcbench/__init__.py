@@ -26,6 +26,7 @@ _LAZY = {
     "VcbenchError": "vcbench.errors:VcbenchError",
     "errors": "vcbench.errors",
     "bayes": "vcbench.bayes",
+    "genetics": "vcbench.genetics",
     "Study": "vcbench.study.study:Study",
     "measures": "vcbench.study.measures:measures",
     "load_card": "vcbench.cards:load_card",
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from vcbench import bayes as bayes
     from vcbench import errors as errors
     from vcbench import fit as fit
+    from vcbench import genetics as genetics
     from vcbench.cards import load_card as load_card
     from vcbench.fit import compare as compare
     from vcbench.fit import fit_many as fit_many

@@ -9,9 +9,9 @@ from scipy.optimize import minimize
 import vcbench as vc
 from vcbench import kernels
 from vcbench.errors import DataError, FormulaError, ModelError
-from vcbench.genetics.multi_trait import multi_trait
 from vcbench.model.pedigree import Pedigree
 
+multi_trait = vc.genetics.multi_trait
 FOLDER = table.shared_folder()
 with_data = pytest.mark.skipif(FOLDER is None, reason="the shared data are not here (VCBENCH_DATA)")
 NEEDS = ("score", "expected", "average")

@@ -1,4 +1,36 @@
-"""Alleles and pedigrees: PLINK files, relationship matrices, heritability and genetic correlation from markers.
+"""Alleles and pedigrees: PLINK files, relationship matrices, heritability and genetic correlation from markers;
+pedigree models of several traits, and of pedigree and markers in one step.
 
-Nothing is imported here: each module is loaded when it is first used.
+    P = vc.genetics.Pedigree.of(frame)                                       id, sire, dam in any order
+    cov = {"animal": vc.covariance.pedigree(P)}
+    vc.Model.from_formula("y ~ sex + (1 | animal)", data, cov=cov)                      animal model
+    vc.Model.from_formula("y ~ sex + (1 | animal) + (1 | animal)", data, cov=cov)       and permanent environment
+    vc.Model.from_formula("y ~ sex + (1 | animal) + (1 | dam)", data,                   direct and maternal effects, and
+                          cov={"animal": vc.covariance.pedigree(P, maternal="dam")})    the dam's environment
+    vc.genetics.multi_trait(["y ~ sex + (1 | animal)", "z ~ sex + (1 | animal)"], data, cov=cov)
+    cov = {"animal": vc.genetics.single_step(P, G)}                                     H in the place of A
+
+Nothing is imported here: each name is loaded when it is first used.
 """
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+_LAZY = {
+    "Pedigree": "vcbench.model.pedigree",
+    "SingleStep": "vcbench.genetics.one_step",
+    "multi_trait": "vcbench.genetics.several_traits",
+    "single_step": "vcbench.genetics.one_step",
+}
+
+if TYPE_CHECKING:
+    from vcbench.genetics.one_step import SingleStep as SingleStep
+    from vcbench.genetics.one_step import single_step as single_step
+    from vcbench.genetics.several_traits import multi_trait as multi_trait
+    from vcbench.model.pedigree import Pedigree as Pedigree
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module 'vcbench.genetics' has no attribute {name!r}")
+    return getattr(import_module(_LAZY[name]), name)
