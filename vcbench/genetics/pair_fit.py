@@ -19,6 +19,7 @@ import numpy as np
 from scipy.optimize import brentq, minimize
 
 from vcbench.genetics.pair_kernel import PairEvaluation, PairKernel
+from vcbench.genetics.pair_ways import Free, Given, cholesky
 from vcbench.status import Status
 
 TOL = 1e-6
@@ -28,101 +29,6 @@ NOTHING = 1e-7  # of a phenotype's variance: a component below is 0
 POLISH = 8  # Newton steps at the end
 SMALL = 0.01  # of a phenotype's variance: below it a constrained V(G) may be on its way to 0
 ONE = 1e-6  # 1 − |ρ| below which ρ is ±1
-LOWER = ((0, 0), (1, 0), (1, 1))
-
-
-@dataclass(frozen=True, slots=True)
-class Free:
-    """ψ → θ by Cholesky factors."""
-
-    n: int = 6
-
-    def theta(self, psi: np.ndarray) -> np.ndarray:
-        """θ (6,)."""
-        return np.concatenate([_square(psi[:3]), _square(psi[3:])])
-
-    def jacobian(self, psi: np.ndarray) -> np.ndarray:
-        """∂θ/∂ψ (6, 6)."""
-        out = np.zeros((6, 6))
-        out[:3, :3], out[3:, 3:] = _square_slope(psi[:3]), _square_slope(psi[3:])
-        return out
-
-    def bend(self, psi: np.ndarray, score: np.ndarray) -> np.ndarray:
-        """Σ_a score_a ∂²θ_a."""
-        out = np.zeros((6, 6))
-        out[:3, :3], out[3:, 3:] = _square_bend(score[:3]), _square_bend(score[3:])
-        return out
-
-    def psi(self, theta: np.ndarray) -> np.ndarray:
-        """ψ at θ, pulled inside."""
-        return np.concatenate([_root(theta[:3]), _root(theta[3:])])
-
-
-@dataclass(frozen=True, slots=True)
-class Given:
-    """ψ → θ at a correlation ρ; `present`: which of the two V(G) are above 0, the others being 0 and out of ψ."""
-
-    rho: float
-    present: tuple[bool, bool] = (True, True)
-
-    @property
-    def n(self) -> int:
-        """Coordinates."""
-        return 3 + sum(self.present)
-
-    def _sd(self, psi: np.ndarray) -> np.ndarray:
-        """(a, b)."""
-        out = np.zeros(2)
-        out[list(self.present)] = np.exp(psi[:-3])
-        return out
-
-    def theta(self, psi: np.ndarray) -> np.ndarray:
-        """θ (6,)."""
-        a, b = self._sd(psi)
-        return np.concatenate([[a * a, self.rho * a * b, b * b], _square(psi[-3:])])
-
-    def jacobian(self, psi: np.ndarray) -> np.ndarray:
-        """∂θ/∂ψ (6, n)."""
-        a, b = self._sd(psi)
-        out = np.zeros((6, self.n))
-        whole = np.array([[2 * a * a, 0.0], [self.rho * a * b, self.rho * a * b], [0.0, 2 * b * b]])
-        out[:3, :-3] = whole[:, list(self.present)]
-        out[3:, -3:] = _square_slope(psi[-3:])
-        return out
-
-    def bend(self, psi: np.ndarray, score: np.ndarray) -> np.ndarray:
-        """Σ_a score_a ∂²θ_a."""
-        a, b = self._sd(psi)
-        whole = np.full((2, 2), self.rho * a * b * score[1])
-        whole += np.diag([4 * a * a * score[0], 4 * b * b * score[2]])
-        out = np.zeros((self.n, self.n))
-        out[:-3, :-3] = whole[np.ix_(self.present, self.present)]
-        out[-3:, -3:] = _square_bend(score[3:])
-        return out
-
-    def psi(self, theta: np.ndarray) -> np.ndarray:
-        """ψ of θ's variances, pulled inside."""
-        logs = 0.5 * np.log(np.clip(theta[[0, 2]], 1e-3, 4.0))[list(self.present)]
-        return np.concatenate([logs, _root(theta[3:])])
-
-
-def _square(v: np.ndarray) -> np.ndarray:
-    return np.array([v[0] ** 2, v[0] * v[1], v[1] ** 2 + v[2] ** 2])
-
-
-def _square_slope(v: np.ndarray) -> np.ndarray:
-    return np.array([[2 * v[0], 0.0, 0.0], [v[1], v[0], 0.0], [0.0, 2 * v[1], 2 * v[2]]])
-
-
-def _square_bend(s: np.ndarray) -> np.ndarray:
-    return np.array([[2 * s[0], s[1], 0.0], [s[1], 2 * s[2], 0.0], [0.0, 0.0, 2 * s[2]]])
-
-
-def _root(t: np.ndarray) -> np.ndarray:
-    """The Cholesky factor of the matrix of t, its eigenvalues within [0.02, 4] times what they are scaled to."""
-    values, vectors = np.linalg.eigh(np.array([[t[0], t[1]], [t[1], t[2]]]))
-    L = np.linalg.cholesky((vectors * np.clip(values, 0.02, 4.0)) @ vectors.T)
-    return np.array([L[0, 0], L[1, 0], L[1, 1]])
 
 
 def matrices(theta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -306,7 +212,7 @@ class Climber:
             if "genetic correlation" not in fit.message:
                 return none
             way = Given(float(np.sign(fit.rho_g)))
-            psi = np.concatenate([0.5 * np.log(fit.theta[[0, 2]]), _cholesky(fit.theta[3:])])
+            psi = np.concatenate([0.5 * np.log(fit.theta[[0, 2]]), cholesky(fit.theta[3:])])
             T = way.jacobian(psi)
             H = T.T @ information @ T - (way.bend(psi, e.score) if definition == "observed" else 0.0)
         else:
@@ -355,8 +261,3 @@ class Climber:
         g[:3] = -fit.rho_g / (2 * t[0]), 1.0 / np.sqrt(t[0] * t[2]), -fit.rho_g / (2 * t[2])
         variance = float(g @ cov @ g)
         return float(np.sqrt(variance)) if variance > 1e-8 else 0.2
-
-
-def _cholesky(t: np.ndarray) -> np.ndarray:
-    L = np.linalg.cholesky(np.array([[t[0], t[1]], [t[1], t[2]]]))
-    return np.array([L[0, 0], L[1, 0], L[1, 1]])
