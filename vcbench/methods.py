@@ -44,6 +44,12 @@ ALIASES = {  # other programs' spellings
     "emreml": "em-reml",
     "em2": "em-simplified",
     "henderson": "em-henderson",
+    "rhe": "moments-randomised",
+    "rhe-mc": "moments-randomised",
+    "genie": "moments-randomised",
+    "bolt": "ai-stochastic",
+    "bolt-reml": "ai-stochastic",
+    "lasso": "scaled-lasso",
 }
 
 STREAMED = {"annotations": object, "workers": int}  # where genotypes are streamed
