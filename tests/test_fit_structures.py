@@ -176,3 +176,19 @@ def test_unequal_gaps__in_a_unit_that_rho_has_no_number_for_are_an_error(unit):
     data = pd.DataFrame({"y": [1.0, 2.0, 4.0, 3.0], "t": np.sqrt([0.0, 0.1, 1.0, 2.7]) * unit})
     with pytest.raises(ModelError, match="in another unit"):
         vc.Model.from_formula("y ~ 1", data, residual=vc.residual.ar1("t"))
+
+
+@pytest.mark.parametrize("name", ["exponential", "gaussian"])
+def test_decay__without_correlation_in_the_data_ends_at_the_edge(name):
+    """Of independent data about half have their maximum at a range of 0: a valid estimate, not a fit that goes on."""
+    t = np.tile(np.arange(8.0), 15)
+    data = pd.DataFrame({"y": np.zeros(120), "t": t, "g": np.repeat(np.arange(15), 8)})
+    data["y"] = np.random.default_rng(2).standard_normal(120)
+    model = vc.Model.from_formula("y ~ 1", data, residual=f"{name}(t, group=g)")
+    Y = np.column_stack([np.random.default_rng(k).standard_normal(120) for k in range(1, 13)])
+    many = vc.fit_many(model, Y)
+    ends = [s.name for s in many.status]
+    assert set(ends) == {"CONVERGED", "AT_BOUNDARY"}
+    for k in np.flatnonzero(np.array(ends) == "AT_BOUNDARY"):
+        independent = -59.5 * (np.log(2 * np.pi * Y[:, k].var(ddof=1)) + 1) - 0.5 * np.log(120)
+        assert many.loglik[k] == pytest.approx(independent, abs=1e-5)

@@ -12,7 +12,7 @@ from scipy import stats
 
 import vcbench as vc
 from vcbench.errors import MethodError, ModelError
-from vcbench.inference.likelihood_ratio import BootstrapNull, least_squares_loglik
+from vcbench.inference.likelihood_ratio import UNASKED, BootstrapNull, least_squares_loglik
 from vcbench.inference.nesting import extension
 from vcbench.inference.random_tests import reductions, refit_smaller, without
 from vcbench.status import Status
@@ -238,6 +238,27 @@ def test_a_parameter_without_meaning_under_the_null__has_no_mixture():
     decay = sleep("R ~ Days", "exponential(Days, group=Subject)")
     with pytest.raises(MethodError, match="at the edge of its range"):
         vc.lrt(f0, decay, "mixture")
+
+
+def test_ranova__tests_the_terms_that_have_a_distribution_and_says_why_others_do_not():
+    fit = sleep("R ~ Days + (1 | S)", "exponential(Days, group=Subject)")
+    table = fit.ranova("mixture")
+    labels = list(table.index)
+    assert table.loc[labels[1], "null"] == "½χ²_0 + ½χ²_1"
+    assert np.isnan(table.loc[labels[2], "p"])
+    assert table.loc[labels[2], "statistic"] == pytest.approx(2 * (fit.loglik - table.loc[labels[2], "loglik"]))
+    assert "at the edge of its range" in table.attrs["notes"][labels[2]]
+    with pytest.raises(MethodError, match="unknown method"):
+        fit.ranova("mix")
+    with pytest.raises(ModelError, match="maximise no likelihood"):
+        vc.fit(dyestuff2(), "moments").ranova()
+    with pytest.raises(ModelError, match="is a posterior"):
+        vc.fit(dyestuff2(), "quadrature").ranova()
+
+
+def test_auto__draws_fewer_where_refits_are_dear():
+    f0, f1 = sleep("R ~ Days"), sleep("R ~ Days", "exponential(Days, group=Subject)")
+    assert vc.lrt(f0, f1).n_sim == UNASKED
 
 
 def test_lrt__says_what_is_wrong():

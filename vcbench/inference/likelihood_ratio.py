@@ -24,6 +24,8 @@ METHODS = ("auto", "chi2", "mixture", "exact", "bootstrap")
 FEW_LEVELS = 50  # below, `auto` prefers the exact distribution to its limit (MATH §6)
 LARGEST = 1000  # rows or effects, the fewer of both, up to which `auto` asks for eigenvalues
 N_SIM = {"exact": 10_000, "bootstrap": 1000, "mixture": DRAWS}  # draws where `n_sim` is None
+UNASKED = 200  # of a bootstrap that "auto" chose, where refits do not run in the compiled loop
+MOST_REFITTED = 5000  # rows of a model that "auto" refits there
 ROUNDING = 1e-9  # of 1 + |ℓ|: differences of ℓ that are none
 
 
@@ -104,9 +106,10 @@ def lrt(fit0: Any, fit1: Any, method: str = "auto", n_sim: int | None = None, se
     - "bootstrap": `n_sim` responses drawn from the smaller fit, both models fitted to each by their own methods.
     - "auto": "exact" for one variance beside σ² where its levels number fewer than 50 or it belongs to a matrix K or Z,
       "bootstrap" where the smaller model is itself at a boundary that matters or a parameter is not identified under
-      the null, else "mixture".
+      the null (but for models whose refits would take minutes), else "mixture".
 
-    n_sim: draws (10,000 exact; 1000 bootstrap; 20,000 directions of a cone). seed: the same gives the same p.
+    n_sim: draws (10,000 exact; 1000 bootstrap, 200 where "auto" chose it for refits outside the compiled loop; 20,000
+    directions of a cone). seed: the same gives the same p.
     Raises ModelError for different data or criteria, for models that are not nested, and under REML for another X (of
     the same space too: ℓ_REML depends on its coding by ½ log|XᵀX|); MethodError for a method that does not apply.
     """
@@ -122,8 +125,11 @@ def lrt(fit0: Any, fit1: Any, method: str = "auto", n_sim: int | None = None, se
         raise ModelError(f"both models have {fit0.n_parameters} parameters: neither is nested in the other.")
     added = extension(model0, fit0.theta_values, model1, fit1.theta_values)
     notes = _endings(fit0, fit1)
-    chosen = _choose(added, model0, model1) if method == "auto" else method
+    compiled = method != "auto" or _is_compiled(fit0, fit1)
+    chosen = _choose(added, model0, model1, compiled) if method == "auto" else method
     draws = N_SIM.get(chosen, 0) if n_sim is None else n_sim
+    if n_sim is None and chosen == "bootstrap" and not compiled:
+        draws = UNASKED
     if chosen == "exact":
         _check_exact(added, model0, model1)
         null: Null = ExactNull.of(model1, fit0.criterion, added.n_fixed, draws, seed)
@@ -183,14 +189,20 @@ def _result(fit0: Any, fit1: Any, df: int, null: Null, chosen: str, notes: list[
 
 def check_comparable(fit0: Any, fit1: Any) -> tuple[Model, Model]:
     """The models of two fits, smaller first. ModelError unless they maximise one criterion on the same data."""
-    if fit0.criterion != fit1.criterion or fit0.criterion == "none":
-        raise ModelError(
-            f"the fits have criteria `{fit0.criterion}` and `{fit1.criterion}`. Fit both by ML, or both by REML."
-        )
     if fit0.is_moments or fit1.is_moments:
         raise ModelError(
             f"a fit by `{fit0.method}` and one by `{fit1.method}`: estimates by moments maximise no likelihood. "
             "Fit both by ML, or both by REML."
+        )
+    for fit in (fit0, fit1):
+        if fit.limits is not None:
+            raise ModelError(
+                f"a fit by `{fit.method}` is a posterior, which maximises no likelihood. Fit both by ML, or both by "
+                "REML."
+            )
+    if fit0.criterion != fit1.criterion or fit0.criterion == "none":
+        raise ModelError(
+            f"the fits have criteria `{fit0.criterion}` and `{fit1.criterion}`. Fit both by ML, or both by REML."
         )
     m0, m1 = fit0.model, fit1.model
     if m0 is None or m1 is None:
@@ -225,10 +237,19 @@ def _endings(fit0: Any, fit1: Any) -> list[str]:
     ]
 
 
-def _choose(added: Extension, model0: Model, model1: Model) -> str:
+def _is_compiled(fit0: Any, fit1: Any) -> bool:
+    """Whether responses of both models are fitted in one compiled loop."""
+    from vcbench.kernels import build
+    from vcbench.kernels.blocks import BlockKernel
+
+    fits = [fit for fit in (fit0, fit1) if fit.model.components or not fit.model.noise.is_plain]
+    return all(isinstance(build(fit.model, fit.kernel or "auto"), BlockKernel) for fit in fits)
+
+
+def _choose(added: Extension, model0: Model, model1: Model, compiled: bool) -> str:
     """What "auto" means."""
     if added.irregular or (added.on_edge and (added.n_free or added.sizes)):
-        return "bootstrap"
+        return "bootstrap" if compiled or model1.n_obs <= MOST_REFITTED else "mixture"
     if added.sizes == (1,) and added.n_free == 0 and not model0.components and is_single_variance(model1):
         grouped = [len(c.levels) for c in model1.components if c.is_grouped]
         q = sum(c.n_columns for c in model1.components)

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vcbench.errors import MethodError, did_you_mean
-from vcbench.inference.likelihood_ratio import LikelihoodRatio, least_squares_loglik, lrt
+from vcbench.errors import MethodError, VcbenchError, did_you_mean
+from vcbench.inference.likelihood_ratio import LikelihoodRatio, check_comparable, least_squares_loglik, lrt
 from vcbench.model import residual as residual_structures
 from vcbench.model.component import Component
 from vcbench.model.covariance import Block, Covariance, blocks, diag, scalar, un
@@ -86,6 +86,7 @@ def component_test(
     fit: Any, component: str, term: str | None = None, method: str = "auto", n_sim: int | None = None, seed: int = 0
 ) -> LikelihoodRatio:
     """See `Fit.test_component`."""
+    check_comparable(fit, fit)
     model = without(fit._need_model("test_component()"), component, term)
     return lrt(refit_smaller(fit, model), fit, method, n_sim, seed)
 
@@ -94,19 +95,26 @@ def ranova(fit: Any, method: str = "auto", n_sim: int | None = None, seed: int =
     """See `Fit.ranova`."""
     import pandas as pd
 
-    rows = [{"term": "<none>", "n_parameters": fit.n_parameters, "loglik": fit.loglik, "aic": fit.aic}]
-    notes = {}
+    check_comparable(fit, fit)
+    first = {"term": "<none>", "n_parameters": fit.n_parameters, "loglik": fit.loglik, "aic": fit.aic}
+    rows: list[dict[str, Any]] = [first]
+    notes: dict[str, str] = {}
+    failed: list[VcbenchError] = []
     for r in reductions(fit._need_model("ranova()")):
         smaller = refit_smaller(fit, r.model)
-        test = lrt(smaller, fit, method, n_sim, seed)
-        rows.append(
-            {
-                "term": r.label, "n_parameters": smaller.n_parameters, "loglik": smaller.loglik, "aic": smaller.aic,
-                "statistic": test.statistic, "df": test.df, "p": test.p, "null": test.null, "method": test.method,
-            }
-        )  # fmt: skip
+        row = {"term": r.label, "n_parameters": smaller.n_parameters, "loglik": smaller.loglik, "aic": smaller.aic}
+        rows.append(row)
+        try:
+            test = lrt(smaller, fit, method, n_sim, seed)
+        except VcbenchError as error:  # no distribution holds for this term: others may have theirs
+            row |= {"statistic": 2.0 * (fit.loglik - smaller.loglik), "df": fit.n_parameters - smaller.n_parameters}
+            notes[r.label], failed = str(error), [*failed, error]
+            continue
+        row |= {"statistic": test.statistic, "df": test.df, "p": test.p, "null": test.null, "method": test.method}
         if test.notes:
             notes[r.label] = "; ".join(test.notes)
+    if failed and len(failed) == len(rows) - 1:
+        raise failed[0]
     columns = ["n_parameters", "loglik", "aic", "statistic", "df", "p", "null", "method"]
     table = pd.DataFrame(rows).set_index("term").reindex(columns=columns)
     table.attrs.update(criterion=fit.criterion, notes=notes)

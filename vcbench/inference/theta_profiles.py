@@ -34,19 +34,21 @@ def curve_of(ref: Reference, q: Quantity) -> Curve | str:
 
         return AngleCurve(seen, top, surface, faces)
     if len(q.places) == 1 and (j := f.single_phi(q.places[0])) is not None:
-        return _phi_curve(ref, q.places[0], j)
+        return _phi_curve(ref, q, j)
     return _range_curve(ref, q)
 
 
-def _phi_curve(ref: Reference, at: int, j: int) -> Curve:
-    """Along the one φ of a structure of which θ[at] is an increasing function."""
+def _phi_curve(ref: Reference, q: Quantity, j: int) -> Curve:
+    """Along the one φ of a structure of which a θ is an increasing function: a correlation, or a positive number."""
     seen = Likelihood(ref.kernel, ref.criterion, ref.f.roots)
     limit, r = seen.phi_limit(j), ref.top.r.copy()
-    top = ref.top
+    top, at = ref.top, q.places[0]
 
     def natural(phi: float) -> float:
         r[j] = min(max(phi, -limit), limit)
         value = float(seen.theta(r)[at])
+        if abs(phi) >= limit and q.kind == "other":  # φ has come to its limit, the number has none
+            return math.inf if phi > 0 else 0.0
         if abs(abs(value) - 1.0) < ROUNDED:
             return math.copysign(1.0, value)
         return value if TINY < abs(value) < HUGE else math.copysign(math.inf if abs(value) > 1 else 0.0, value)

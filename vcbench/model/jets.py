@@ -125,6 +125,11 @@ def log(a: Jet) -> Jet:
     return _apply(a, np.log(a.v), 1.0 / a.v, -1.0 / a.v**2)
 
 
+def log1p(a: Jet) -> Jet:
+    """log(1 + a)."""
+    return _apply(a, np.log1p(a.v), 1.0 / (1.0 + a.v), -1.0 / (1.0 + a.v) ** 2)
+
+
 def tanh(a: Jet) -> Jet:
     """tanh a, onto (−1, 1)."""
     t = np.tanh(a.v)

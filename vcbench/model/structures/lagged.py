@@ -1,5 +1,6 @@
 """Families in which a correlation depends on the lag or the distance between two rows."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -7,12 +8,11 @@ from typing import Any
 import numpy as np
 
 from vcbench.errors import ModelError
-from vcbench.model.jets import Jet, concatenate, constant, exp, logistic, stack, tanh
+from vcbench.model.jets import Jet, concatenate, constant, exp, log1p, logistic, stack, tanh
 from vcbench.model.structures.family import (
     ATANH_EDGE,
     EDGE,
     LOGIT_EDGE,
-    NO_EDGE,
     ROUNDING,
     Family,
     Natural,
@@ -45,6 +45,12 @@ class Lagged(Family):
         """True where times are whole numbers, and position in `lags` is the lag."""
         return bool((self.lags == np.arange(len(self.lags))).all())
 
+    @property
+    def unit(self) -> float:
+        """The shortest lag, no less than the middle one by 1e4; 1 where times are whole numbers."""
+        lags = self.lags[self.lags > 0]
+        return 1.0 if self.whole or not len(lags) else float(max(lags.min(), np.median(lags) / 1e4))
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Ar1(Lagged):
@@ -52,12 +58,6 @@ class Ar1(Lagged):
     time, which puts it next to 0 in years and next to 1 in seconds."""
 
     n_phi: int = 1
-
-    @property
-    def unit(self) -> float:
-        """The shortest lag, no less than the middle one by 1e4; 1 where times are whole numbers."""
-        lags = self.lags[self.lags > 0]
-        return 1.0 if self.whole or not len(lags) else float(max(lags.min(), np.median(lags) / 1e4))
 
     def table(self, phi: Sequence[Jet], k: int) -> Jet:
         return tanh(phi[0]) ** self.lags if self.whole else logistic(phi[0]) ** (self.lags / self.unit)
@@ -86,7 +86,11 @@ class Ar1(Lagged):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Decay(Lagged):
-    """C_ij = exp(−(d_ij/range)^power), power 1 (exponential) or 2 (Gaussian); d Euclidean over `points` (n, c)."""
+    """C_ij = exp(−(d_ij/range)^power), power 1 (exponential) or 2 (Gaussian); d Euclidean over `points` (n, c).
+
+    φ = logit c, c = exp(−(`unit`/range)^power) the correlation at the shortest distance: that of independence lies at
+    the limit of φ.
+    """
 
     n_phi: int = 1
     power: int = 1
@@ -96,23 +100,28 @@ class Decay(Lagged):
         gap = distances(self.points[rows])
         return np.minimum(np.searchsorted(self.lags, gap - 1e-9 * (1.0 + gap)), len(self.lags) - 1)
 
+    def _rate(self, phi: Jet) -> Jet:
+        """(unit/range)^power = −log c."""
+        return log1p(exp(-phi))
+
     def table(self, phi: Sequence[Jet], k: int) -> Jet:
-        return exp(-((self.lags**self.power) * exp(-self.power * phi[0])))
+        return exp(-(((self.lags / self.unit) ** self.power) * self._rate(phi[0])))
 
     def natural(self, phi: Sequence[Jet], k: int) -> list[Natural]:
-        return [Natural("range", exp(phi[0]))]
+        return [Natural("range", self.unit * self._rate(phi[0]) ** (-1.0 / self.power))]
 
     def limits(self) -> np.ndarray:
-        return np.array([NO_EDGE])
+        return np.array([LOGIT_EDGE * self.power])
 
     def working(self, natural: Sequence[float]) -> tuple[float, np.ndarray]:
-        return 1.0, np.array([log_of(natural[0], "range")])
+        rate = math.exp(self.power * (math.log(self.unit) - log_of(natural[0], "range")))
+        return 1.0, np.array([-math.log(math.expm1(rate)) if rate < 30.0 else -min(rate, 1e3)])
 
     def start(self) -> np.ndarray:
-        return np.array([np.log(np.median(self.lags[self.lags > 0]) / 2.0)])
+        return self.working([np.median(self.lags[self.lags > 0]) / 2.0])[1]
 
     def neutral(self) -> np.ndarray:
-        return np.array([np.log(self.lags[self.lags > 0].min() / 7.0)])
+        return self.working([self.lags[self.lags > 0].min() / 7.0])[1]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
