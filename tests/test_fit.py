@@ -235,7 +235,7 @@ class TestLrt:
         read = vc.Fit.from_json(ml1.to_json())
         for a, b, message in (
             (ml0, re1, "the fits have criteria `ml` and `reml`"),
-            (moments, moments, "the fits have criteria `none` and `none`"),
+            (moments, moments, "estimates by moments maximise no likelihood"),
             (re0, re1, "REML likelihoods of different fixed effects are not comparable"),
             (ml0, shifted, r"different data \(180 and 150 observations\)"),
             (ml1, other, "different data"),
