@@ -8,12 +8,14 @@ from classics import dyestuff, frame, sleepstudy
 from scipy.integrate import quad
 
 import vcbench as vc
-from vcbench.bayes import LKJ, PC, Flat, HalfNormal, HalfT, Normal, defaults
+from vcbench.bayes import LKJ, PC, Beta, Flat, HalfNormal, HalfT, InverseGamma, Normal, Split, defaults
 from vcbench.bayes.prior_choice import prior_scales, resolve
 from vcbench.bayes.priors import logpdf_log, partial_correlations
 from vcbench.errors import ModelError
 
-PROPER = [HalfNormal(2.5), HalfT(3.0, 2.5), HalfT(7.0, 0.3), PC(2.5), PC(0.4, tail=0.01)]
+PROPER = [
+    HalfNormal(2.5), HalfT(3.0, 2.5), HalfT(7.0, 0.3), PC(2.5), PC(0.4, tail=0.01), InverseGamma(2.0, 3.0),
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("prior", PROPER, ids=str)
@@ -117,6 +119,14 @@ def test_resolve__takes_families_names_tables_and_more_specific_keys_first():
         ({"residual": Normal(1.0)}, "the prior of `residual` must be on a standard deviation"),
         ({"beta": "pc"}, "the prior of β is PC"),
         ({"beta": "normal"}, "has no `scale`"),
+        ({"residual": "inverse-gamma"}, "has no `shape`"),
+        ({"residual": Beta(2, 2)}, "has no correlation parameter of a structure"),
+        ({"residual": "dirichlet"}, "must be on a standard deviation"),
+        ({"total": "pc"}, "must be `Split"),
+        ({"total": {"family": "dirichlet", "beta": 1}}, "`dirichlet` has no `beta`. It has alpha, total"),
+        ({"total": {"family": "dirichlet", "alpha": -1}}, "must be positive"),
+        ({"total": {"family": "dirichlet", "alpha": [1, 2]}}, "holds 2 numbers for 3 variances"),
+        ({"total": Split(), "residual": "pc"}, "`residual` has one of its own"),
         ("flat-var", "belongs to correlated effects"),
     ],
 )
@@ -132,3 +142,105 @@ def test_resolve__refuses_an_lkj_prior_without_correlated_effects_and_priors_of_
         resolve(dyestuff(), defaults(sleepstudy()))
     with pytest.raises(ModelError, match='Choose "var", "sd" or "log"'):
         Flat("variance")
+
+
+@pytest.mark.parametrize("prior", PROPER, ids=str)
+def test_draw__has_the_law_that_logpdf_states(prior):
+    """Kolmogorov–Smirnov at 1e-4 against the integral of the density."""
+    x = np.sort(prior.draw(np.random.default_rng(7), 500))
+    cdf = np.array([quad(lambda v: math.exp(prior.logpdf(v)), 0, b, limit=200)[0] for b in x[::10]])
+    gap = np.abs(cdf - (np.arange(500)[::10] + 0.5) / 500).max()
+    assert gap < 2.23 / math.sqrt(500)
+
+
+def test_lkj__draws_have_beta_margins():
+    """Each correlation of LKJ(η) in r dimensions is Beta(η − 1 + r/2, same) on (−1, 1)."""
+    from scipy.stats import beta, kstest
+
+    C = LKJ(2.0).draw(np.random.default_rng(8), 2000, 3)
+    for i, j in ((1, 0), (2, 0), (2, 1)):
+        assert kstest(0.5 * (1 + C[:, i, j]), beta(2.5, 2.5).cdf).pvalue > 1e-4
+    np.testing.assert_allclose(C[:, [0, 1, 2], [0, 1, 2]], 1)
+
+
+SPLIT = Split(
+    (2.0, 1.0, 0.7),
+    HalfT(3.0),
+).of(["a", "b", "residual:var"], [2.0, 0.5, 1.0], 1.3)
+
+
+def test_split__is_its_total_times_a_dirichlet_with_the_jacobian():
+    """Against scipy's Dirichlet and a finite difference of the map (T, w_1, w_2) → σ²."""
+    from scipy.stats import dirichlet
+
+    sizes = np.array(SPLIT.sizes)
+    T, w = 1.7, np.array([0.5, 0.2])
+
+    def variances(x):
+        return x[0] ** 2 * np.array([x[1], x[2], 1 - x[1] - x[2]]) / sizes
+
+    x = np.array([T, *w])
+    h = 1e-6
+    jacobian = np.column_stack([(variances(x + h * e) - variances(x - h * e)) / (2 * h) for e in np.eye(3)])
+    expected = HalfT(3.0, 1.3).logpdf(T) + dirichlet([2.0, 1.0, 0.7]).logpdf(np.array([*w, 1 - w.sum()]))
+    assert SPLIT.logpdf(variances(x)) == pytest.approx(expected - np.linalg.slogdet(jacobian)[1], abs=1e-8)
+
+
+def test_split__of_free_values_is_undone_by_variances():
+    theta = SPLIT.draw(np.random.default_rng(3), 50)
+    free = SPLIT.free(theta)
+    np.testing.assert_allclose(np.stack(SPLIT.variances(list(free.T)), axis=-1), theta, rtol=1e-12)
+    np.testing.assert_allclose(free[:, 0] ** 2, theta @ SPLIT.sizes, rtol=1e-12)
+    shares = theta * SPLIT.sizes / (theta @ SPLIT.sizes)[:, None]
+    means = SPLIT.draw(np.random.default_rng(4), 4000) * SPLIT.sizes
+    means = means / means.sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(means.mean(axis=0), np.array([2.0, 1.0, 0.7]) / 3.7, atol=4 * 0.25 / math.sqrt(4000))
+    assert ((shares > 0) & (shares < 1)).all()
+
+
+def test_resolve__splits_the_total_by_the_mean_diagonal_of_each_part():
+    model = vc.Model.from_formula("Reaction ~ Days + (Days || Subject)", frame("sleepstudy"))
+    split = resolve(model, {"total": {"family": "dirichlet", "alpha": [1, 1, 2], "total": "pc"}}).split
+    assert split.names == model.theta_names
+    np.testing.assert_allclose(split.sizes, [1, (frame("sleepstudy")["Days"] ** 2).mean(), 1])
+    assert split.total == PC(frame("sleepstudy")["Reaction"].std())
+    assert resolve(model, "dirichlet").sd == {}
+    assert "Dirichlet(1, 1, 2)" in resolve(model, {"total": split}).explain()
+
+
+def test_resolve__gives_the_parameters_of_a_structure_their_own():
+    data = frame("sleepstudy")
+    model = vc.Model.from_formula(
+        "Reaction ~ Days + (1 | Subject)", data, residual=vc.residual.ar1("Days", group="Subject")
+    )
+    priors = resolve(model)
+    assert list(priors.sd) == ["Subject:var((Intercept))", "residual:var"]
+    assert priors.shape == {"residual:rho": Beta(1, 1)}
+    said = resolve(model, {"residual": ["pc", {"family": "beta", "a": 3, "b": 2}]})
+    assert said.shape == {"residual:rho": Beta(3, 2)}
+    assert isinstance(said.sd["residual:var"], PC)
+    assert resolve(model, {"residual:rho": "uniform"}).shape == {"residual:rho": Beta()}
+    with pytest.raises(ModelError, match="is for a standard deviation"):
+        resolve(model, {"residual:rho": "pc"})
+    un = vc.Model.from_formula("Reaction ~ Days", data, residual=vc.residual.un("Days", group="Subject"))
+    assert resolve(un, {"residual": LKJ(4.0)}).lkj == {"residual": LKJ(4.0)}
+    decay = vc.Model.from_formula("Reaction ~ 1", data, residual=vc.residual.exponential("Days", group="Subject"))
+    assert resolve(decay).shape == {"residual:range": HalfNormal(9.0)}
+    assert resolve(decay, {"residual:range": {"family": "half-t", "scale": 3}}).shape["residual:range"] == HalfT(3, 3)
+
+
+def test_twin__with_a_split_total_is_the_kernels_loglik_and_the_splits_prior():
+    """The PyMC graph's density of (T, sticks) less ℓ is `logpdf_free`; another design shares the compiled structure."""
+    model = dyestuff()
+    made = vc.bayes.twin(model, {"total": Split((1.0, 2.0))})
+    theta = np.array([900.0, 2500.0])
+    assert made.free_names == ("total:sd", "stick(Batch:var((Intercept)))")
+    expected = vc.kernels.build(model).evaluate(theta, criterion="reml").loglik
+    assert made.loglik(theta) == pytest.approx(expected, abs=1e-8)  # the constant of pm.Beta(1, 2) is 1.9e-9 off
+    assert made.log_prior(theta) == pytest.approx(made.priors.split.logpdf_free(theta))
+    other = vc.bayes.twin(model.replace(y=1e3 + 3 * model.y[::-1]), {"total": Split((1.0, 2.0))})
+    assert other.key == made.key
+    inverse_gamma = vc.bayes.twin(model, {"default": InverseGamma(2.0, 1000.0)})
+    assert inverse_gamma.loglik(theta) == pytest.approx(expected, abs=1e-9)
+    with pytest.raises(ModelError, match="not a split of their total"):
+        vc.bayes.quadrature(model, "dirichlet")

@@ -6,20 +6,24 @@ Loading this room loads neither PyMC nor nutpie nor ArviZ: they come with the fi
 from vcbench.bayes.check import check
 from vcbench.bayes.posterior import Posterior
 from vcbench.bayes.prior_choice import defaults
-from vcbench.bayes.priors import LKJ, PC, Flat, HalfNormal, HalfT, Normal, Priors
+from vcbench.bayes.priors import LKJ, PC, Beta, Flat, HalfNormal, HalfT, InverseGamma, Normal, Priors
 from vcbench.bayes.quadrature import quadrature
 from vcbench.bayes.sampling import diagnose, sample
+from vcbench.bayes.split import Split
 from vcbench.bayes.twin import Twin, twin
 
 __all__ = [
     "LKJ",
     "PC",
+    "Beta",
     "Flat",
     "HalfNormal",
     "HalfT",
+    "InverseGamma",
     "Normal",
     "Posterior",
     "Priors",
+    "Split",
     "Twin",
     "check",
     "defaults",

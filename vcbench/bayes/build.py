@@ -31,6 +31,8 @@ def free_names(model: Model, priors: Priors) -> dict[Any, str]:
     for name, prior in priors.sd.items():
         head, _, tail = name.rpartition(":var")
         out[name] = safe(f"{head}:{ {'sd': 'sd', 'var': 'var', 'log': 'log_sd'}[prior.on] }{tail}")
+    if priors.split is not None:
+        out |= {("split", name): safe(name) for name in priors.split.free_names}
     for c in model.components:
         for block in c.partition:
             for i in range(1, len(block)):
@@ -69,6 +71,9 @@ def build_model(
             start = FROM_VARIANCE[prior.on]((0.5 * units[name]) ** 2)
             x = prior.variable(label(free[name]), d.get(f"scale({safe(name)})"), start)
             sd[name] = {"sd": x, "var": pm.math.sqrt(x), "log": pm.math.exp(x)}[prior.on]
+        if priors.split is not None:
+            parts = priors.split.variables(lambda name: label(safe(name)), d["scale(total)"], d["sizes"])
+            sd = {name: pm.math.sqrt(variance) for name, variance in parts.items()}
         theta: list[Any] = []
         for c in model.components:
             theta += _omega(c, priors, sd, free, label)

@@ -65,6 +65,8 @@ def check_model(model: Model, priors: Any, criterion: str) -> Reduced:
         raise ModelError(
             "quadrature integrates β under a flat prior. Leave `beta` out of `priors`, or use method `nuts`."
         )
+    if known.split is not None:
+        raise ModelError("quadrature takes a prior for each variance, not a split of their total. Use method `nuts`.")
     reduced = Reduced.of(model)
     _check_proper(reduced, known)
     return reduced

@@ -9,6 +9,7 @@ import numpy as np
 from vcbench.bayes.build import safe
 from vcbench.bayes.prior_choice import prior_scales
 from vcbench.bayes.reduced import Reduced, gls
+from vcbench.bayes.split import TOTAL
 from vcbench.bayes.twin import Twin
 from vcbench.errors import MethodError
 from vcbench.model.model import Model
@@ -199,6 +200,9 @@ def _starts(twin: Twin, source: Model) -> Any:
             on = twin.priors.sd[name].on
             half = float(np.log(0.5 * units[name]))
             centre.append(2 * half if on == "var" else half)
+            width.append(1.0)
+        elif rv.name == TOTAL:
+            centre.append(float(np.log(units[source.theta_names[-1]])))
             width.append(1.0)
         elif rv.name in ("gamma", "beta"):
             beta = np.linalg.lstsq(source.X, _response(source), rcond=None)[0]  # type: ignore[arg-type]

@@ -12,7 +12,7 @@ import numpy as np
 
 from vcbench.bayes.build import Numbered, build_model, free_names, safe
 from vcbench.bayes.prior_choice import resolve
-from vcbench.bayes.priors import FROM_VARIANCE, Priors, partial_correlations
+from vcbench.bayes.priors import FROM_VARIANCE, Priors, form, partial_correlations
 from vcbench.bayes.reduced import Reduced
 from vcbench.errors import MethodError, ModelError, did_you_mean
 from vcbench.model.model import Model
@@ -90,6 +90,8 @@ class Twin:
         for name, prior in self.priors.sd.items():
             variance = theta[self.theta_names.index(name)]
             total += float(prior.logpdf(np.asarray(FROM_VARIANCE[prior.on](variance))))
+        if self.priors.split is not None:
+            total += float(self.priors.split.logpdf_free(self._split_variances(theta)))
         for c, Omega in zip(self.source.components, self.source.Omegas(theta), strict=True):
             for block in c.partition:
                 if len(block) > 1:
@@ -108,6 +110,10 @@ class Twin:
             if variance <= 0:
                 raise ModelError(f"`{name}` is {variance:g}; the twin's density is defined for positive variances.")
             values[self.free[name]] = FROM_VARIANCE[prior.on](variance)
+        if self.priors.split is not None:
+            free = self.priors.split.free(self._split_variances(theta))
+            own = [self.free["split", name] for name in self.priors.split.free_names]
+            values |= dict(zip(own, free.tolist(), strict=True))
         for c, Omega in zip(self.source.components, self.source.Omegas(theta), strict=True):
             for block in c.partition:
                 if len(block) > 1:
@@ -162,6 +168,14 @@ class Twin:
             raise ModelError(f"`theta` has shape {theta.shape}; it must hold {', '.join(self.theta_names)}.")
         return theta
 
+    def _split_variances(self, theta: np.ndarray) -> np.ndarray:
+        """The variances that a split of the total is of. ModelError where one is not positive."""
+        assert self.priors.split is not None
+        out = np.array([theta[self.theta_names.index(name)] for name in self.priors.split.names])
+        if not (out > 0).all():
+            raise ModelError(f"a variance is {out.min():g}; the twin's density is defined for positive variances.")
+        return out
+
     def _beta(self, beta: Any) -> np.ndarray:
         if beta is None:
             raise ModelError('this twin keeps β (criterion "ml"): pass `beta`.')
@@ -199,14 +213,16 @@ def twin(model: Model, priors: Any = None, criterion: str = "reml") -> Twin:
 
 def _data(reduced: Reduced, priors: Priors) -> dict[str, np.ndarray]:
     scales = {f"scale({safe(n)})": np.asarray(float(p.scale)) for n, p in priors.sd.items() if p.scale is not None}
+    if priors.split is not None:
+        scales |= {"scale(total)": np.asarray(priors.split.total.scale), "sizes": np.array(priors.split.sizes)}
     return {**reduced.data, **scales}
 
 
 def _key(model: Model, priors: Priors, criterion: str, reduced: Reduced) -> tuple:
     """All that the compiled density depends on beside `pm.Data`; names are not among it."""
-    families = tuple(
-        (type(p).__name__, p.on, getattr(p, "df", None), getattr(p, "tail", None)) for p in priors.sd.values()
-    )
+    families = tuple(form(p) for p in (*priors.sd.values(), *priors.shape.values()))
+    if priors.split is not None:
+        families += (form(priors.split.total), priors.split.sticks)
     partitions = tuple(c.partition for c in model.components)
     pattern = tuple(map(tuple, reduced.S.any(axis=-1))) if reduced.small else (len(reduced.S), len(reduced.count) == 1)
     shape = reduced.m, reduced.small, reduced.n_fixed, pattern
