@@ -17,16 +17,28 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 _LAZY = {
+    "GRM": "vcbench.genetics.relationship",
+    "Genotypes": "vcbench.genetics.genotypes",
     "Pedigree": "vcbench.model.pedigree",
     "SingleStep": "vcbench.genetics.one_step",
     "multi_trait": "vcbench.genetics.several_traits",
+    "principal_components": "vcbench.genetics.components",
+    "relationship_matrix": "vcbench.genetics.relationship",
+    "simulate_genotypes": "vcbench.genetics.simulate",
+    "simulate_phenotypes": "vcbench.genetics.simulate_phenotypes",
     "single_step": "vcbench.genetics.one_step",
 }
 
 if TYPE_CHECKING:
+    from vcbench.genetics.components import principal_components as principal_components
+    from vcbench.genetics.genotypes import Genotypes as Genotypes
     from vcbench.genetics.one_step import SingleStep as SingleStep
     from vcbench.genetics.one_step import single_step as single_step
+    from vcbench.genetics.relationship import GRM as GRM
+    from vcbench.genetics.relationship import relationship_matrix as relationship_matrix
     from vcbench.genetics.several_traits import multi_trait as multi_trait
+    from vcbench.genetics.simulate import simulate_genotypes as simulate_genotypes
+    from vcbench.genetics.simulate_phenotypes import simulate_phenotypes as simulate_phenotypes
     from vcbench.model.pedigree import Pedigree as Pedigree
 
 
