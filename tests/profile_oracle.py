@@ -52,7 +52,8 @@ class Dense:
     def best(self, theta0, hold=None, value=None, restore=None, shift=0.0, X=None, starts=1):
         """max ℓ over z, coordinate `hold` kept at `value`; `restore(z)` puts z on any other surface.
 
-        BFGS from θ_0 and from points drawn around it, each polished by the simplex method.
+        BFGS from θ_0, from points drawn around it and, with more than one start, from correlations of ±1 and 0 (where the
+        surface is flat in an angle), each polished by the simplex method; the best by simplices until one gains nothing.
         """
         z0 = self.z(np.asarray(theta0, float))
         size = np.maximum(np.abs(z0), 0.3 * abs(z0[-1]))
@@ -76,10 +77,19 @@ class Dense:
         rng, found = np.random.default_rng(0), []
         start = z0[free] / size[free]
         simplex = {"xatol": 1e-9, "fatol": 1e-11, "maxfev": 4000, "adaptive": len(free) > 3}
-        for k in range(starts):
-            u = start if k == 0 else start * rng.uniform(0.2, 1.6, len(start)) + 0.3 * rng.normal(size=len(start))
+        points = [start]
+        for _ in range(starts - 1):
+            points.append(start * rng.uniform(0.2, 1.6, len(start)) + 0.3 * rng.normal(size=len(start)))
+        for angle in (0.0, 1.45, -1.45) if starts > 1 else ():
+            points.append(np.where([j in self.angles for j in free], angle, start))
+        for u in points:
             out = minimize(minus, u, method="BFGS", options={"gtol": 1e-7})
             if starts > 1 or not np.abs(out.jac).max() < 1e-4:
                 out = minimize(minus, out.x, method="Nelder-Mead", options=simplex)
-            found.append(out.fun)
-        return -min(found)
+            found.append(out)
+        best = min(found, key=lambda out: out.fun)
+        gain = np.inf if starts > 1 else 0.0
+        while gain > 1e-9:
+            again = minimize(minus, best.x, method="Nelder-Mead", options=simplex)
+            gain, best = best.fun - again.fun, again
+        return -best.fun
