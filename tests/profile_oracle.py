@@ -52,8 +52,8 @@ class Dense:
     def best(self, theta0, hold=None, value=None, restore=None, shift=0.0, X=None, starts=1):
         """max ℓ over z, coordinate `hold` kept at `value`; `restore(z)` puts z on any other surface.
 
-        BFGS from θ_0; with more `starts` from points drawn around it, and from correlations of ±1 and 0 (where the surface
-        is flat in an angle), each polished by the simplex method, and the best by simplices until one gains nothing.
+        BFGS from θ_0; with more `starts` from points around it, and from correlations of ±1 and 0 (the surface is flat
+        in their angles), each polished by the simplex method, and the best by simplices until one gains nothing.
         """
         z0 = self.z(np.asarray(theta0, float))
         size = np.maximum(np.abs(z0), 0.3 * abs(z0[-1]))
