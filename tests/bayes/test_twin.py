@@ -160,10 +160,15 @@ def test_twin__says_what_it_cannot_do(rng):
         twin(model).loglik({"Batch:var((Intercept))": 1.0})
     with pytest.raises(ModelError, match="positive variances"):
         twin(model).loglik([0.0, 1.0])
-    n = 600
-    wide = [vc.Component(rng.normal(size=(n, 300)), name=name) for name in "ab"]
-    with pytest.raises(ModelError, match="dense 600 × 600 matrix at every step"):
-        twin(vc.Model(rng.normal(size=n), None, wide))
+    with pytest.raises(MethodError, match=r"unknown form `centered`.*Did you mean `centred`"):
+        twin(model, form="centered")
+    with pytest.raises(ModelError, match="takes independent or weighted residuals, not `ar1"):
+        twin(
+            vc.Model.from_formula("Reaction ~ (1 | Subject)", frame("sleepstudy"), residual="ar1(Days, group=Subject)"),
+            form="centred",
+        )
+    with pytest.raises(ModelError, match="this model has none"):
+        twin(vc.Model(rng.normal(size=9)), form="centred")
 
 
 def test_twin__of_one_structure_share_a_key_whatever_the_numbers_and_names(rng):

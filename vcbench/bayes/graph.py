@@ -31,7 +31,7 @@ def loglik_graph(
         logdet, g = logdet + part, g + cross
     low = lower_triangle(n_fixed + 1)
     G = {pair: g[i] for i, pair in enumerate(low)}
-    constant = d["n_obs"] * np.log(2 * np.pi)
+    constant = d["constant"]
     if gamma is not None:
         quad = G[n_fixed, n_fixed]
         for j in range(n_fixed):

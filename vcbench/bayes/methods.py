@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from vcbench.bayes.build import safe
+from vcbench.bayes.by_kernel import Likelihood
 from vcbench.bayes.posterior import Posterior
 from vcbench.bayes.quadrature import check_model, integrate
 from vcbench.bayes.reduced import Reduced
@@ -163,7 +164,7 @@ def _estimate(options: Mapping[str, Any], known: tuple[str, ...]) -> str:
     return estimate
 
 
-def _loglik(reduced: Reduced, theta: np.ndarray, beta: np.ndarray, criterion: str) -> float:
+def _loglik(reduced: Likelihood, theta: np.ndarray, beta: np.ndarray, criterion: str) -> float:
     """ℓ at the estimate, so that the methods' logs can be compared."""
     return float(reduced.loglik(theta, criterion, beta if criterion == "ml" else None)[0])
 

@@ -70,7 +70,7 @@ class HalfT:
         """`pm.HalfStudentT`."""
         import pymc as pm
 
-        return pm.HalfStudentT(name, nu=self.df, sigma=scale, initval=start)
+        return pm.HalfStudentT(name, nu=np.float64(self.df), sigma=scale, initval=start)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +125,7 @@ class InverseGamma:
         """`pm.InverseGamma`."""
         import pymc as pm
 
-        return pm.InverseGamma(name, alpha=self.shape, beta=scale, initval=start)
+        return pm.InverseGamma(name, alpha=np.float64(self.shape), beta=scale, initval=start)
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +181,7 @@ class Beta:
         """`pm.Beta`."""
         import pymc as pm
 
-        return pm.Beta(name, self.a, self.b, initval=start)
+        return pm.Beta(name, np.float64(self.a), np.float64(self.b), initval=start)  # a Python float would be single
 
 
 @dataclass(frozen=True, slots=True)

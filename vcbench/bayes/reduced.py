@@ -53,17 +53,34 @@ class Reduced:
     logdet_xx: float
     sd_y: float
     rotate: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray, np.ndarray]] = field(repr=False)
+    log_weights: float = 0.0
 
     @classmethod
     def of(cls, model: Model) -> "Reduced":
-        """The reduced form of any model with iid residual. ModelError where every form is too large to be sampled."""
-        if model.is_structured:
-            what = f"residual `{model.residual}`" if not model.noise.is_plain else "structured, weighted or tied terms"
-            raise ModelError(f"the Bayesian methods take linear models with iid residuals, not {what}, for now.")
-        if kernels.choose(model)[0] in ("grouped", "spectral"):
-            blocks = kernels.reduce(model)
-            return _small(model, blocks) if blocks.R.shape[1] <= SMALL else _batched(model, blocks)
-        return _large(model)
+        """The reduced form of a model that is linear in θ: rows times √weight, the S of tied components summed.
+
+        Raises ModelError for the others, and where every form is too large.
+        """
+        why = cls.why_not(model)
+        if why is not None:
+            raise ModelError(f"no sufficient statistics of constant size hold the likelihood of a model with {why}.")
+        name = kernels.choose(model)[0]
+        if name in ("grouped", "spectral"):
+            kernel: Any = kernels.build(model, name)
+            inner = kernel.view.inner if model.is_structured else kernel
+            linear, blocks = inner.model, inner.blocks
+            out = _small(linear, blocks) if blocks.R.shape[1] <= SMALL else _batched(linear, blocks)
+        else:
+            out = _large(model.relaxed() if model.is_structured else model)
+        return _as_said(out, model) if model.is_structured else out
+
+    @staticmethod
+    def why_not(model: Model) -> str | None:
+        """What keeps a model from being linear in θ, in words; None where it is."""
+        if not model.noise.is_plain:
+            return f"residual `{model.residual}`"
+        odd = next((c for c in model.components if not c.cov.is_linear), None)  # type: ignore[union-attr]
+        return None if odd is None else f"covariance `{odd.cov.kind}` of `{odd.name}`"  # type: ignore[union-attr]
 
     def bind(self, y: np.ndarray) -> "Reduced":
         """The same design with the response y (n,), offset already subtracted."""
@@ -76,6 +93,17 @@ class Reduced:
         return len(self.S) + 1
 
     @property
+    def constant(self) -> float:
+        """n log 2π − Σ log weight: what −2ℓ holds beside log|V| and the quadratic form of the weighted rows."""
+        return self.n_obs * float(np.log(2 * np.pi)) - self.log_weights
+
+    @property
+    def form(self) -> tuple:
+        """What compiled code depends on beside numbers."""
+        pattern: tuple = tuple(map(tuple, self.S.any(axis=-1))) if self.small else (len(self.S), len(self.count) == 1)
+        return self.m, self.small, self.n_fixed, pattern
+
+    @property
     def data(self) -> dict[str, np.ndarray]:
         """What the twin receives as `pm.Data`, by name; changes with the response or the design, never in rank."""
         return {
@@ -84,7 +112,7 @@ class Reduced:
             "cross": self.cross,
             "within": self.within,
             "n_within": np.asarray(float(self.n_within)),
-            "n_obs": np.asarray(float(self.n_obs)),
+            "constant": np.asarray(self.constant),
             "logdet_xx": np.asarray(self.logdet_xx),
             "T": self.T,
             "T_inverse": np.linalg.inv(self.T),
@@ -144,16 +172,33 @@ class Reduced:
         d = self.n_fixed
         if beta is not None:
             e = np.append(-(self.T @ (np.asarray(beta) - self.beta0)), 1.0)
-            return -0.5 * (self.n_obs * np.log(2 * np.pi) + logdet + np.einsum("i,mij,j->m", e, G, e))
+            return -0.5 * (self.constant + logdet + np.einsum("i,mij,j->m", e, G, e))
         A, quad, _ = gls(G)
-        out = -0.5 * (self.n_obs * np.log(2 * np.pi) + logdet + quad)
+        out = -0.5 * (self.constant + logdet + quad)
         if criterion == "reml":
             out += 0.5 * (d * np.log(2 * np.pi) - np.linalg.slogdet(A)[1] - self.logdet_xx)
         return np.where(np.isfinite(out), out, -np.inf)
 
+    def centre(self, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(A = QᵀV⁻¹Q (M, d, d), γ̂ (M, d)) at the rows of theta (M, p)."""
+        A, _, gamma = gls(self.evaluate(theta)[1])
+        return A, gamma
+
     def beta_of(self, gamma: np.ndarray) -> np.ndarray:
         """β = β_OLS + T⁻¹γ at the rows of γ (M, d)."""
         return self.beta0 + np.linalg.solve(self.T, np.asarray(gamma).T).T
+
+
+def _as_said(reduced: Reduced, model: Model) -> Reduced:
+    """The reduced form of `model.relaxed()` as that of the model: tied components together, rows weighted."""
+    S = np.zeros((model.n_theta - 1, *reduced.S.shape[1:]))
+    for part in model.working.parts:
+        S[part.linear] += reduced.S[part.pairs]
+    weights, rotate = model.noise.weights, reduced.rotate
+    if weights is None:
+        return replace(reduced, S=S)
+    half = np.sqrt(weights)
+    return replace(reduced, S=S, rotate=lambda y: rotate(y * half), log_weights=float(np.log(weights).sum()))
 
 
 def gls(G: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -1,7 +1,8 @@
-"""The PyMC twin of a model: the same likelihood, written by us in PyTensor, with priors.
+"""The PyMC twin of a model: the same likelihood, with priors, as a plain `pm.Model`.
 
-Random effects are integrated out and the data enter as sufficient statistics (`reduced`), so that a step of NUTS costs
-the same for 30 observations as for 30,000 of the same layout, and another response is another set of `pm.Data`.
+Random effects are integrated out: into sufficient statistics written out in PyTensor (`reduced`), so that a step of
+NUTS costs the same for 30 observations as for 30,000 of the same layout; or, for every other structure, by the model's
+own kernel (`by_kernel`). Another response is another set of `pm.Data`. Forms with sampled effects: `sampled`.
 """
 
 from collections.abc import Mapping
@@ -10,10 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from vcbench import kernels
 from vcbench.bayes.build import Numbered, build_model, free_names, safe
+from vcbench.bayes.by_kernel import Likelihood, likelihood_of
+from vcbench.bayes.coordinates import Coordinates
 from vcbench.bayes.prior_choice import resolve
-from vcbench.bayes.priors import FROM_VARIANCE, Priors, form, partial_correlations
+from vcbench.bayes.priors import FROM_VARIANCE, Beta, Priors
+from vcbench.bayes.priors import form as form_of
 from vcbench.bayes.reduced import Reduced
+from vcbench.bayes.sampled import check_form, effect_shape, effect_values, loglik_given, sampled_data
 from vcbench.errors import MethodError, ModelError, did_you_mean
 from vcbench.model.model import Model
 
@@ -27,20 +33,35 @@ class Twin:
 
     `model` is a plain `pm.Model`. Its free variables are standard deviations (`Subject:sd(Days)`, `residual:sd`; a flat
     prior on another scale names its own), partial correlations ρ as (1 + ρ)/2 (`Subject:partial(Days,(Intercept))`),
-    and under "ml" the coefficients; its deterministics θ by our names, correlations and β. `data` holds its `pm.Data`,
-    `key` all else that a compiled twin depends on; `free` the names of the free variables by variance, and by
-    (component, effect, effect given) for partial correlations; `said` the priors as they were written.
+    other parameters of a structure on their range scaled to (0, 1) (`residual:unit(rho)`), ranges of a distance decay
+    (`residual:range`), and under "ml" the coefficients; its deterministics θ by our names, correlations and β. With
+    sampled effects also those: `u(Subject)` (`sampled`). `data` holds its `pm.Data`, `key` all else that a compiled
+    twin depends on; `free` the names of the free variables by variance, and by ("shape", name of θ) for all others;
+    `said` the priors as they were written. `reduced` answers for the likelihood with effects integrated out, `form`
+    says whether they are, `why` the reason.
+
+    A user of PyMC goes on from it:
+
+        twin = vc.bayes.twin(model)
+        with twin.model:
+            between, within = twin.model["Batch:var((Intercept))"], twin.model["residual:var"]
+            share = pm.Deterministic("share", between / (between + within))
+            pm.Potential("an earlier trial", pm.logp(pm.Beta.dist(8, 12), share))     # or another likelihood
+            draws = pm.sample()
     """
 
     model: "pm.Model"
     source: Model
     priors: Priors
     criterion: str
-    reduced: Reduced
+    reduced: Likelihood
     data: Mapping[str, np.ndarray]
     key: tuple
     free: Mapping[Any, str] = field(repr=False)
     said: Any = field(repr=False)
+    coordinates: Coordinates = field(repr=False)
+    form: str = "marginal"
+    why: str = ""
     cache: dict = field(default_factory=dict, repr=False)
 
     def __repr__(self) -> str:
@@ -62,69 +83,91 @@ class Twin:
         Prior scales that follow sd(y) follow the new one.
         """
         other = self.source.replace(y=y)
+        if self.form != "marginal":
+            return {**sampled_data(other), **_scales(resolve(other, self.said))}
         y = other.y if other.offset is None else other.y - other.offset
-        return _data(self.reduced.bind(y), resolve(other, self.said))
+        return {**self.reduced.bind(y).data, **_scales(resolve(other, self.said))}
+
+    @property
+    def middle(self) -> dict[str, np.ndarray]:
+        """Where chains may start, by free variable that is neither an SD nor a coefficient, unconstrained and flat."""
+        out = {}
+        for c, x in zip(self.coordinates.items, self.coordinates.start, strict=True):
+            if c.axis.kind != "sd":
+                at = np.log(x) if c.axis.kind == "range" else np.log(x) - np.log1p(-x)
+                out[self.free["shape", c.name]] = np.array([at])
+        if self.form != "marginal":
+            head = "u" if self.form == "centred" else "z"
+            out |= {f"{head}({c.name})": np.zeros(np.prod(effect_shape(c))) for c in self.source.components}
+        return out
 
     def anonymous(self) -> tuple["pm.Model", Mapping[str, str]]:
         """The model with numbers for names, and the number of each name: compiled once for all of a structure."""
         numbers = Numbered()
-        model = build_model(self.source, self.priors, self.criterion, self.reduced, self.data, self.free, numbers)
+        model = build_model(
+            self.source, self.priors, self.criterion, self.reduced, self.data, self.free, numbers, self.form
+        )
         return model, numbers
 
-    def loglik(self, theta: Any, beta: Any = None) -> float:
-        """ℓ_REML(θ), or ℓ_ML(β, θ), by the PyMC graph: its log density (no Jacobians) less the log prior."""
-        return self.logp(theta, beta) - self.log_prior(theta, beta)
+    def loglik(self, theta: Any, beta: Any = None, effects: Any = None) -> float:
+        """ℓ_REML(θ), or ℓ_ML(β, θ), by the PyMC graph: its log density (no Jacobians) less the log prior.
 
-    def logp(self, theta: Any, beta: Any = None) -> float:
-        """PyMC's joint log density at θ (and β), in the scales of the free variables, without their Jacobians."""
+        With sampled effects log p(y | u, β, θ), u given by component as in `point`.
+        """
+        out = self.logp(theta, beta, effects) - self.log_prior(theta, beta)
+        return out if self.form == "marginal" else out - self._log_effects(theta, effects)
+
+    def logp(self, theta: Any, beta: Any = None, effects: Any = None) -> float:
+        """PyMC's joint log density at θ (β, u), in the scales of the free variables, without their Jacobians."""
         if "logp" not in self.cache:
             from pytensor.compile.mode import Mode
 
             self.cache["logp"] = self.model.compile_logp(jacobian=False, mode=Mode("py", "fast_compile"))
-        return float(self.cache["logp"](self.point(theta, beta)))
+        return float(self.cache["logp"](self.point(theta, beta, effects)))
 
     def log_prior(self, theta: Any, beta: Any = None) -> float:
-        """The log prior at θ (and β) in the same scales, by our own densities."""
+        """The log prior at θ (and β) in the same scales, by our own densities; that of sampled effects is not in it."""
         theta = self._theta(theta)
-        total = 0.0
-        for name, prior in self.priors.sd.items():
-            variance = theta[self.theta_names.index(name)]
-            total += float(prior.logpdf(np.asarray(FROM_VARIANCE[prior.on](variance))))
-        if self.priors.split is not None:
-            total += float(self.priors.split.logpdf_free(self._split_variances(theta)))
-        for c, Omega in zip(self.source.components, self.source.Omegas(theta), strict=True):
-            for block in c.partition:
-                if len(block) > 1:
-                    _, rho = partial_correlations(Omega[np.ix_(block, block)])
-                    total += self.priors.lkj[c.name].logpdf(rho, len(block))
-        if self.priors.beta is not None:
-            total += self.priors.beta.logpdf(self._beta(beta))
+        priors, total = self.priors, 0.0
+        for c, x in zip(self.coordinates.items, self._x(theta), strict=True):
+            if c.axis.kind == "sd":
+                if priors.split is None:
+                    prior = priors.sd[c.name]
+                    total += float(prior.logpdf(np.asarray(FROM_VARIANCE[prior.on](x**2))))
+            elif c.axis.kind == "partial":
+                assert c.axis.lkj is not None
+                b = priors.lkj[c.owner].shape(*c.axis.lkj)
+                total += float(Beta(b, b).logpdf(np.asarray(x)))
+            else:
+                total += float(priors.shape[c.name].logpdf(np.asarray(x)))
+        if priors.split is not None:
+            total += float(priors.split.logpdf_free(self._split_variances(theta)))
+        if priors.beta is not None:
+            total += priors.beta.logpdf(self._beta(beta))
         return total
 
-    def point(self, theta: Any, beta: Any = None) -> dict[str, np.ndarray]:
-        """The point of `model` (its value variables, transformed) at natural θ and β."""
+    def point(self, theta: Any, beta: Any = None, effects: Any = None) -> dict[str, np.ndarray]:
+        """The point of `model` (its value variables, transformed) at natural θ and β.
+
+        effects: with sampled effects, {component: u (levels, r)}, of `sampled.effect_shape`.
+        """
         theta = self._theta(theta)
-        values: dict[str, float | np.ndarray] = {}
-        for name, prior in self.priors.sd.items():
-            variance = theta[self.theta_names.index(name)]
-            if variance <= 0:
-                raise ModelError(f"`{name}` is {variance:g}; the twin's density is defined for positive variances.")
-            values[self.free[name]] = FROM_VARIANCE[prior.on](variance)
+        values: dict[str, Any] = {}
+        for c, x in zip(self.coordinates.items, self._x(theta), strict=True):
+            if c.axis.kind != "sd":
+                values[self.free["shape", c.name]] = x
+            elif self.priors.split is None:
+                values[self.free[c.name]] = FROM_VARIANCE[self.priors.sd[c.name].on](x**2)
         if self.priors.split is not None:
             free = self.priors.split.free(self._split_variances(theta))
             own = [self.free["split", name] for name in self.priors.split.free_names]
             values |= dict(zip(own, free.tolist(), strict=True))
-        for c, Omega in zip(self.source.components, self.source.Omegas(theta), strict=True):
-            for block in c.partition:
-                if len(block) > 1:
-                    _, rho = partial_correlations(Omega[np.ix_(block, block)])
-                    for (i, j), r in rho.items():
-                        values[self.free[c.name, block[i], block[j]]] = 0.5 * (1 + r)
         if self.criterion == "ml" and self.source.n_fixed:
             b = self._beta(beta)
-            values["beta" if self.priors.beta is not None else "gamma"] = (
-                b if self.priors.beta is not None else self.reduced.T @ (b - self.reduced.beta0)
-            )
+            flat = self.priors.beta is None and self.form == "marginal"
+            values["gamma" if flat else "beta"] = self.reduced.T @ (b - self.reduced.beta0) if flat else b
+        if self.form != "marginal":
+            values |= effect_values(self.source, theta, effects, self.form)
         out = {}
         for rv in self.model.free_RVs:
             value = self.model.rvs_to_values[rv]
@@ -138,8 +181,29 @@ class Twin:
 
     def explain(self) -> str:
         """What the twin is, in words: layout, priors, size of the data it carries."""
-        r = self.reduced
         what = "β integrated out under a flat prior: ℓ_REML" if self.criterion == "reml" else "β kept: ℓ_ML(β, θ)"
+        return "\n".join(
+            [
+                f"PyMC twin of {self.source.formula or self.source.name or 'the model'}, {what}.",
+                self._layout(),
+                f"Form {self.form}: {self.why}.",
+                "Priors:",
+                self.priors.explain(),
+                f"Free variables: {', '.join(self.free_names)}.",
+            ]
+        )
+
+    def _layout(self) -> str:
+        r = self.reduced
+        if self.form != "marginal":
+            sizes = [f"{c.name} {' × '.join(map(str, effect_shape(c)))}" for c in self.source.components]
+            return f"Random effects are sampled: {', '.join(sizes)}; n = {self.source.n_obs} observations."
+        if not isinstance(r, Reduced):
+            name, reason = kernels.choose(self.source)
+            return (
+                f"Random effects are integrated out by kernel `{name}` ({reason}), one call an evaluation of ℓ and its "
+                f"gradient; n = {r.n_obs} observations."
+            )
         if not len(r.S):
             size = "no random effect"
         elif r.small:
@@ -147,15 +211,18 @@ class Twin:
         else:
             size = f"{len(r.count)} dense block(s) of size {r.m}"
         numbers = sum(a.size for a in self.data.values())
-        return "\n".join(
-            [
-                f"PyMC twin of {self.source.formula or self.source.name or 'the model'}, {what}.",
-                f"Random effects are integrated out: {size}; {numbers:,} numbers stand for n = {r.n_obs} observations.",
-                "Priors:",
-                self.priors.explain(),
-                f"Free variables: {', '.join(self.free_names)}.",
-            ]
-        )
+        return f"Random effects are integrated out: {size}; {numbers:,} numbers stand for n = {r.n_obs} observations."
+
+    def _x(self, theta: np.ndarray) -> np.ndarray:
+        """The coordinates of θ. ModelError naming a variance that is not positive."""
+        for c in self.coordinates.items:
+            value = theta[self.theta_names.index(c.name)]
+            if c.axis.kind == "sd" and not value > 0:
+                raise ModelError(f"`{c.name}` is {value:g}; the twin's density is defined for positive variances.")
+        return self.coordinates.values(self.source.working.w(theta))
+
+    def _log_effects(self, theta: Any, effects: Any) -> float:
+        return loglik_given(self.source, self._theta(theta), effects, self.form)
 
     def _theta(self, theta: Any) -> np.ndarray:
         if isinstance(theta, Mapping):
@@ -185,45 +252,54 @@ class Twin:
         return beta
 
 
-def twin(model: Model, priors: Any = None, criterion: str = "reml") -> Twin:
+def twin(model: Model, priors: Any = None, criterion: str = "reml", form: str = "auto") -> Twin:
     """The PyMC twin of `model`.
 
     priors: see `prior_choice.resolve`. criterion: "reml" integrates β analytically under a flat prior, "ml" keeps it
     (flat, or `{"beta": Normal(scale)}`); both have the same posterior of θ under a flat β, and differ in their mode.
     The log density less the log prior is ℓ with all constants: `Twin.loglik`.
 
-    Raises MethodError for an unknown criterion, ModelError for priors that do not fit and for a model whose likelihood
-    would need a dense factor of more than 500 rows at every step.
+    form: "marginal" integrates the random effects out, for every structure; "centred" and "non-centred" sample them,
+    and β with them (criterion "ml"), for independent or weighted residuals; "auto" is marginal unless that would
+    factorise a dense matrix of more than 1000 rows at every step. `Twin.explain` says which and why.
+
+    Raises MethodError for an unknown criterion or form, ModelError for priors that do not fit, for parameters that no
+    data could tell apart, and for sampled effects beside a residual structure.
     """
     if criterion not in ("reml", "ml"):
         raise MethodError(
             f'unknown criterion `{criterion}`. Choose "reml" or "ml".{did_you_mean(criterion, ("reml", "ml"))}'
         )
+    form, why = check_form(model, form)
+    if form != "marginal":
+        criterion = "ml"
     known = resolve(model, priors)
     if known.beta is not None and criterion == "reml":
         raise ModelError(
             'criterion "reml" integrates β under a flat prior. Pass `criterion="ml"` to keep β with a normal one.'
         )
-    reduced = Reduced.of(model)
-    data = _data(reduced, known)
-    free = free_names(model, known)
-    built = build_model(model, known, criterion, reduced, data, free)
-    return Twin(built, model, known, criterion, reduced, data, _key(model, known, criterion, reduced), free, priors)
+    reduced, coordinates = likelihood_of(model), Coordinates.of(model)
+    data = {**(reduced.data if form == "marginal" else sampled_data(model)), **_scales(known)}
+    free = free_names(coordinates, known)
+    built = build_model(model, known, criterion, reduced, data, free, form=form)
+    key = _key(coordinates, known, criterion, reduced, form)
+    return Twin(built, model, known, criterion, reduced, data, key, free, priors, coordinates, form, why)
 
 
-def _data(reduced: Reduced, priors: Priors) -> dict[str, np.ndarray]:
-    scales = {f"scale({safe(n)})": np.asarray(float(p.scale)) for n, p in priors.sd.items() if p.scale is not None}
+def _scales(priors: Priors) -> dict[str, np.ndarray]:
+    """The numbers of the priors that follow the data, as data."""
+    families: dict[str, Any] = {**priors.sd, **priors.shape}
+    scales = {n: getattr(p, "scale", None) for n, p in families.items()}
+    out = {f"scale({safe(n)})": np.asarray(float(scale)) for n, scale in scales.items() if scale is not None}
     if priors.split is not None:
-        scales |= {"scale(total)": np.asarray(priors.split.total.scale), "sizes": np.array(priors.split.sizes)}
-    return {**reduced.data, **scales}
+        out |= {"scale(total)": np.asarray(priors.split.total.scale), "sizes": np.array(priors.split.sizes)}
+    return out
 
 
-def _key(model: Model, priors: Priors, criterion: str, reduced: Reduced) -> tuple:
+def _key(coordinates: Coordinates, priors: Priors, criterion: str, reduced: Likelihood, form: str) -> tuple:
     """All that the compiled density depends on beside `pm.Data`; names are not among it."""
-    families = tuple(form(p) for p in (*priors.sd.values(), *priors.shape.values()))
+    families = tuple(form_of(p) for p in (*priors.sd.values(), *priors.shape.values()))
     if priors.split is not None:
-        families += (form(priors.split.total), priors.split.sticks)
-    partitions = tuple(c.partition for c in model.components)
-    pattern = tuple(map(tuple, reduced.S.any(axis=-1))) if reduced.small else (len(reduced.S), len(reduced.count) == 1)
-    shape = reduced.m, reduced.small, reduced.n_fixed, pattern
-    return criterion, partitions, families, tuple(p.eta for p in priors.lkj.values()), priors.beta, shape
+        families += (form_of(priors.split.total), priors.split.sticks)
+    own: Any = reduced.form if form == "marginal" else coordinates.model.design
+    return criterion, form, coordinates.form, families, tuple(p.eta for p in priors.lkj.values()), priors.beta, own
