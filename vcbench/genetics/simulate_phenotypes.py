@@ -44,12 +44,12 @@ class SimulatedPhenotypes:
     @property
     def rho_g(self) -> np.ndarray:
         """Genetic correlations (k, k)."""
-        return _correlation(self.sigma_g)
+        return correlation_of(self.sigma_g)
 
     @property
     def rho_e(self) -> np.ndarray:
         """Residual correlations (k, k)."""
-        return _correlation(self.sigma_e)
+        return correlation_of(self.sigma_e)
 
     def frame(self, replicate: int = 0) -> pd.DataFrame:
         """FID, IID, pheno1 … of one replicate."""
@@ -96,7 +96,7 @@ def simulate_phenotypes(
     is_causal = np.zeros(genotypes.n_variants, bool)
     is_causal[chosen] = True
     scale = float(scaling.scale(facts.take(chosen)).sum())
-    root = _root(sigma_g) / np.sqrt(scale)
+    root = root_of(sigma_g) / np.sqrt(scale)
     draw = _rng(seed, EFFECTS)
     genetic = np.zeros((n, replicates * k))
     with track(progress, genotypes.n_variants, "phenotypes") as advance:
@@ -107,7 +107,7 @@ def simulate_phenotypes(
                 genetic += block.W[:, here] @ B.reshape(-1, replicates * k).astype(np.float32)
             advance(block.variants.stop - block.variants.start)
     genetic = np.moveaxis(genetic.reshape(n, replicates, k), 1, 0)
-    Y = genetic + _rng(seed, NOISE).standard_normal((replicates, n, k)) @ _root(sigma_e).T
+    Y = genetic + _rng(seed, NOISE).standard_normal((replicates, n, k)) @ root_of(sigma_e).T
     if X is not None:
         Y = Y + _fixed(X, beta, n, k)
     return SimulatedPhenotypes(Y, genetic, sigma_g, sigma_e, chosen, genotypes.samples)
@@ -196,13 +196,13 @@ def _fixed(X: Any, beta: Any, n: int, k: int) -> np.ndarray:
     return np.broadcast_to(X @ beta, (n, k))
 
 
-def _root(S: np.ndarray) -> np.ndarray:
+def root_of(S: np.ndarray) -> np.ndarray:
     """L with S = L Lᵀ, of a matrix that may be singular."""
     values, vectors = np.linalg.eigh(S)
     return vectors * np.sqrt(np.clip(values, 0, None))
 
 
-def _correlation(S: np.ndarray) -> np.ndarray:
+def correlation_of(S: np.ndarray) -> np.ndarray:
     """S scaled to a diagonal of 1; NaN where a variance is 0."""
     sd = np.sqrt(np.diag(S))
     with np.errstate(invalid="ignore", divide="ignore"):

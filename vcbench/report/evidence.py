@@ -105,12 +105,14 @@ class Evidence:
 
     @property
     def judged(self) -> tuple[str, ...]:
-        """Variance parameters with a truth and what the study is about (all parameters if there are none)."""
+        """Functions of the parameters that the study derives, then variance parameters, with a truth and what the study
+        is about (all parameters if there are none)."""
         told = self.measures
         if self.only:
             told = told[told["measure"].isin(self.only) & told["value"].notna()]
         known = set(told["parameter"].unique())
-        return tuple(p for p in self.theta if p in known) or tuple(p for p in self.parameters if p in known)
+        first = tuple(map(str, self.run.get("derived") or ()))
+        return tuple(p for p in (*first, *self.theta) if p in known) or tuple(p for p in self.parameters if p in known)
 
     def condition(self, key: str) -> Condition:
         return next(c for c in self.conditions if c.id == key)

@@ -37,6 +37,11 @@ class Condition:
         return self.generator is None
 
     @property
+    def several_traits(self) -> bool:
+        """True for data of several traits."""
+        return self.generator is not None and self.generator.several_traits
+
+    @property
     def identity(self) -> dict[str, Any]:
         """What defines the data of the condition, as JSON."""
         if self.generator is None:

@@ -6,7 +6,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from vcbench.errors import VcbenchError, did_you_mean
+from vcbench.errors import MethodError, VcbenchError, did_you_mean
+from vcbench.methods import Method
 from vcbench.study import asked
 from vcbench.study.complaints import ALIASES, Problem, explain_errors, shown, unknown_key
 from vcbench.study.conditions import Condition
@@ -17,6 +18,17 @@ Criterion = Literal["ml", "reml"]
 Text = Annotated[str, Field(min_length=1)]
 OWN_OPTIONS = ("seed", "trace")  # a study gives these itself
 METHOD_KEYS = ("name", "label", "criterion", "replicates", "data", "interval", "test")
+TRAIT_METHODS = {  # for conditions of several traits: see `study.trait_methods`
+    method.name: method
+    for method in (
+        Method("heritability", "traits", ("reml", "ml"), options={}, description="h² of each trait by itself"),
+        Method(
+            "correlation-moments", "traits", ("none",), options={"jackknife": int},
+            description="correlations of all pairs by moments; SE by sandwich, or `jackknife=` over SNP blocks",
+        ),
+        Method("correlation-reml", "traits", ("reml",), options={}, description="correlations of each pair by REML"),
+    )
+}  # fmt: skip
 
 
 class MethodTable(BaseModel):
@@ -46,6 +58,7 @@ class MethodEntry:
     kind: str
     interval: asked.IntervalTable | None = None
     test: asked.TestTable | None = None
+    derive: tuple[str, ...] = ()
 
     @property
     def asks(self) -> dict[str, Any]:
@@ -146,7 +159,11 @@ def _check_asked(table: MethodTable, kind: str, criterion: str | None, path: Pat
     if wanted is not None and kind == "bayes" and wanted.kind != "posterior":
         text = f'`{table.name}` is a posterior, with limits of its own: it has no "{wanted.kind}" interval'
         problems.append(Problem((*path, "interval"), text))
-    if wanted is not None and kind != "solver" and wanted.kind == "profile":
+    if wanted is not None and kind == "traits" and wanted.kind not in ("wald", "profile"):
+        text = f'`{table.name}` has "wald" and "profile" intervals, not "{wanted.kind}"'
+        problems.append(Problem((*path, "interval"), text))
+    by_moments = kind != "solver" and not (kind == "traits" and criterion in ("ml", "reml"))
+    if wanted is not None and by_moments and wanted.kind == "profile":
         text = f"`{table.name}` maximises no likelihood, so that there is no profile of one"
         problems.append(Problem((*path, "interval"), text))
     if test is not None and (kind != "solver" or criterion not in ("ml", "reml")):
@@ -174,14 +191,17 @@ def _fits(value: Any, kind: Any) -> bool:
 
 
 def registered_methods() -> Mapping[str, Any]:
-    """The method registry: name → entry with `criteria`, `kind` and `options` (name → type)."""
+    """The method registry and the methods of several traits: name → `criteria`, `kind` and `options` (name → type)."""
     from vcbench.methods import METHODS
 
-    return METHODS
+    return {**METHODS, **TRAIT_METHODS}
 
 
 def check_method(name: str, criterion: str) -> None:
     """MethodError unless the method exists under the criterion."""
     from vcbench import methods
 
-    methods.check_method(name, criterion)
+    if name not in TRAIT_METHODS:
+        methods.check_method(name, criterion)
+    elif criterion not in (has := TRAIT_METHODS[name].criteria):
+        raise MethodError(f"method `{name}` exists under {' and '.join(has)} only; `{criterion}` was asked for.")

@@ -13,9 +13,11 @@ from vcbench.fit import FitMany, fit_many
 from vcbench.model.model import Model
 from vcbench.status import Status
 from vcbench.study.component_tests import test_component
+from vcbench.study.derived import with_derived
 from vcbench.study.entries import MethodEntry
 from vcbench.study.limits import limits_of
 from vcbench.study.rows import BlockFit
+from vcbench.study.traits import Traits
 
 BAYES_LEVEL = 0.95  # the posterior's limits are 95 % equal-tailed, whatever the study's level
 TRACE_POINTS = 400
@@ -39,14 +41,20 @@ class Streams:
 
 
 def fit_block(
-    model: Model, Y: np.ndarray, method: MethodEntry, level: float, streams: Streams | None = None
+    model: Model | Traits, Y: np.ndarray, method: MethodEntry, level: float, streams: Streams | None = None
 ) -> tuple[BlockFit, np.ndarray | None, Counter[str]]:
-    """The fits of Y (n, R), the path of a single response's fit (else None), and the warnings raised, by text.
+    """The fits of Y (n, R), or (n, k, R) of several traits, the path of a single response's fit (else None), and the
+    warnings raised, by text.
 
     Without `streams` nothing is drawn, and no more is done than fitting. A method that does not apply to the model
     (MethodError, ModelError) ends SKIPPED; any other exception ends FAILED, for the responses that raise it alone: a
     block that breaks is fitted again one response at a time.
     """
+    if isinstance(model, Traits):
+        from vcbench.study.trait_methods import fit_traits
+
+        found, warned = fit_traits(model, Y, method, level)
+        return found, None, warned
     names = (*model.theta_names, *(model.X_names or ()))
     options: dict[str, Any] = dict(method.options)
     if method.kind == "solver":
@@ -54,7 +62,7 @@ def fit_block(
     if streams is not None and method.long:
         options["seed"] = list(streams.each)
     criterion = None if method.criterion == "none" else method.criterion
-    warned: Counter[str] = Counter()
+    warned = Counter()
     try:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
@@ -62,6 +70,7 @@ def fit_block(
             fit = _block(many, names, method, level)
             if streams is not None:
                 fit = _answered(fit, many, method, level, streams)
+            fit = with_derived(fit, many, method, level)
         warned.update(f"{w.category.__name__}: {w.message}" for w in caught)
     except (MethodError, ModelError) as error:
         return BlockFit.empty(names, Y.shape[1], Status.SKIPPED, str(error)), None, warned

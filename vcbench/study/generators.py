@@ -1,27 +1,28 @@
 """Generators: designs with a known truth, by name.
 
 A generator is a frozen table of settings (pydantic: unknown keys and wrong values are said by name) with one method,
-`build(rng)`, which makes the design and returns its Simulator. The design is drawn once per condition, from its own
-stream, unless `redraw` asks for a new one with every replicate.
+`build(rng)`, which makes the design and returns its Simulator (of several traits, its Traits). The design is drawn once
+per condition, from its own stream, unless `redraw` asks for a new one with every replicate.
 """
 
 from collections.abc import Mapping
-from dataclasses import replace
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, Field, ValidationError, model_validator
 
 from vcbench.errors import DataError, did_you_mean
 from vcbench.model.component import Component
 from vcbench.model.model import Model
+from vcbench.study.genomic import Snp, SnpTraits
 from vcbench.study.seeds import DATA, DESIGN, condition_key, generator
+from vcbench.study.settings import Count, Generator, Positive, Share, Variance, placeholder
 from vcbench.study.simulate import Simulator, build_simulator
 
-Share = Annotated[float, Field(ge=0, lt=1)]
-Variance = Annotated[float, Field(ge=0)]
-Positive = Annotated[float, Field(gt=0)]
-Count = Annotated[int, Field(ge=1)]
+__all__ = [
+    "GENERATORS", "FromCard", "Generator", "OneWay", "RandomSlope", "Snp", "SnpTraits", "VarianceComponents",
+    "draw_card", "find_generator",
+]  # fmt: skip
 
 
 def _two_groups(n_groups: int) -> int:
@@ -31,29 +32,6 @@ def _two_groups(n_groups: int) -> int:
 
 
 Groups = Annotated[int, AfterValidator(_two_groups)]
-
-
-class Generator(BaseModel):
-    """Settings of one condition. `build(rng)` draws the design."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, validate_default=True)
-    real: ClassVar[bool] = False
-
-    @property
-    def redraws(self) -> bool:
-        """True where every replicate has a design of its own."""
-        return bool(getattr(self, "redraw", False))
-
-    def build(self, rng: np.random.Generator) -> Simulator:
-        """The design, drawn with `rng`, with its truth."""
-        raise NotImplementedError
-
-    def _either(self, *groups: tuple[str, ...]) -> None:
-        """ValueError unless settings come from one of the groups only."""
-        used = [[name for name in group if name in self.model_fields_set] for group in groups]
-        used = [names for names in used if names]
-        if len(used) > 1:
-            raise ValueError(f"`{used[0][0]}` and `{used[1][0]}` say the same thing twice: keep one of them")
 
 
 class OneWay(Generator):
@@ -94,7 +72,7 @@ class OneWay(Generator):
     def build(self, rng: np.random.Generator) -> Simulator:
         sizes = self._sizes()
         codes = np.repeat(np.arange(len(sizes)), sizes)
-        model = Model(_placeholder(len(codes)), None, [_grouped(np.ones((len(codes), 1)), codes, ("(Intercept)",))])
+        model = Model(placeholder(len(codes)), None, [_grouped(np.ones((len(codes), 1)), codes, ("(Intercept)",))])
         theta = (self.sigma2, self.sigma2_e) if self.icc is None else (self.icc, 1 - self.icc)
         return build_simulator(model, theta, [self.mean])
 
@@ -123,7 +101,7 @@ class RandomSlope(Generator):
         A = np.column_stack([np.ones_like(t), t])
         codes = np.repeat(np.arange(self.n_groups), len(self.times))
         names = ("(Intercept)", "time")
-        model = Model(_placeholder(len(t)), A, [_grouped(A, codes, names)], X_names=names)
+        model = Model(placeholder(len(t)), A, [_grouped(A, codes, names)], X_names=names)
         (a, b), (_, c) = self.Omega
         return build_simulator(model, (a, b, c, self.sigma2_e), self.beta)
 
@@ -175,54 +153,8 @@ class VarianceComponents(Generator):
             theta = [*self.sigma2, self.sigma2_e]
         else:
             theta = [*[self.share / len(q)] * len(q), 1 - self.share]
-        model = Model(_placeholder(self.n), X, components, X_names=names)
+        model = Model(placeholder(self.n), X, components, X_names=names)
         return build_simulator(model, theta, [self.beta] * len(names))
-
-
-class Snp(Generator):
-    """A polygenic trait: n people, p unlinked markers, K = WWᵀ/p of standardised genotypes, σ_u² = h2·total.
-
-    Minor allele frequencies are uniform on `maf`; markers without variation are drawn again. K is centred, of rank ≤
-    n − 1. `n_causal`: as many markers have an effect, the same ones in every replicate, of the same variance in all;
-    the model is still that of all markers. `columns`: the model is given W/√p in the place of K, for methods that
-    select markers.
-    """
-
-    n: Annotated[int, Field(ge=3)] = 300
-    p: Count = 600
-    h2: Share = 0.5
-    total: Positive = 1.0
-    mean: float = 0.0
-    maf: list[Annotated[float, Field(gt=0, le=0.5)]] = Field(default=[0.05, 0.5], min_length=2, max_length=2)
-    n_causal: Count | None = None
-    columns: bool = False
-    redraw: bool = False
-
-    @model_validator(mode="after")
-    def _check(self) -> "Snp":
-        if self.n_causal is not None and self.n_causal > self.p:
-            raise ValueError(f"`n_causal` = {self.n_causal} is more than the p = {self.p} markers")
-        if self.maf[0] > self.maf[1]:
-            raise ValueError(f"`maf` must rise, not {self.maf}")
-        return self
-
-    def genotypes(self, rng: np.random.Generator) -> np.ndarray:
-        """W (n, p): minor allele counts, each column with mean 0 and variance 1 in the sample."""
-        low, high = self.maf
-        counts = rng.binomial(2, rng.uniform(low, high, self.p), (self.n, self.p))
-        while len(fixed := np.flatnonzero(np.ptp(counts, axis=0) == 0)):
-            counts[:, fixed] = rng.binomial(2, rng.uniform(low, high, len(fixed)), (self.n, len(fixed)))
-        return (counts - counts.mean(axis=0)) / counts.std(axis=0)
-
-    def build(self, rng: np.random.Generator) -> Simulator:
-        W = self.genotypes(rng)
-        snp = Component(W / np.sqrt(self.p), name="snp") if self.columns else Component(K=W @ W.T / self.p, name="snp")
-        model = Model(_placeholder(self.n), None, [snp])
-        made = build_simulator(model, (self.h2 * self.total, (1 - self.h2) * self.total), [self.mean])
-        if self.n_causal is None:
-            return made
-        causal = W[:, np.sort(rng.choice(self.p, self.n_causal, replace=False))]
-        return replace(made, roots=(np.sqrt(self.h2 * self.total / self.n_causal) * causal,))
 
 
 class FromCard(Generator):
@@ -265,6 +197,7 @@ GENERATORS: dict[str, type[Generator]] = {
     "random_slope": RandomSlope,
     "variance_components": VarianceComponents,
     "snp": Snp,
+    "snp_traits": SnpTraits,
     "from_card": FromCard,
 }
 
@@ -293,14 +226,11 @@ def draw_card(name: str, settings: Mapping[str, Any], seed: int) -> tuple[Model,
         raise DataError(f"generator `{name}`, `{key}`: {first['msg'].removeprefix('Value error, ')}.{hint}") from error
     key_ = condition_key({"generator": name, **dict(settings)})
     simulator = made.build(generator(seed, key_, DESIGN))
+    if not isinstance(simulator, Simulator):
+        raise DataError(f"generator `{name}` draws several traits; a card has one response. Take `snp`.")
     y = simulator.draw([generator(seed, key_, 0, DATA)])[:, 0]
     return simulator.model.replace(y=y), simulator.truth
 
 
 def _grouped(A: np.ndarray, codes: np.ndarray, effects: tuple[str, ...]) -> Component:
     return Component(A, name="group", group=codes, columns=effects)
-
-
-def _placeholder(n: int) -> np.ndarray:
-    """A response for a model that waits for its data: finite and not constant."""
-    return np.arange(n, dtype=float)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from vcbench.study.conditions import Condition
 from vcbench.study.entries import MethodEntry
-from vcbench.study.generators import FromCard, OneWay, RandomSlope, Snp, VarianceComponents
+from vcbench.study.generators import FromCard, OneWay, RandomSlope, Snp, SnpTraits, VarianceComponents
 from vcbench.study.spec import Spec
 
 # Iterations a fit takes as a rule: second-order methods a handful, EMs hundreds to thousands.
@@ -44,11 +44,26 @@ def seconds_per_fit(condition: Condition, method: MethodEntry) -> tuple[float, f
     """(once, each): seconds before the first fit of a condition, and of every fit."""
     if method.name in POSTERIOR:
         return POSTERIOR[method.name]
+    if isinstance(condition.generator, SnpTraits):
+        return _of_traits(condition.generator, method)
     step, design = _sizes(condition)
     steps = ITERATIONS.get(method.name, SECOND_ORDER)
     limit = method.options.get("max_iter")
     fit = 3e-5 + step * min(steps, limit if isinstance(limit, int) else steps)
     return design, fit + _seconds_asked(method, fit)
+
+
+def _of_traits(made: SnpTraits, method: MethodEntry) -> tuple[float, float]:
+    """Of several traits: the matrix and its decomposition, then every replicate."""
+    n, k = made.n, made.n_traits if made.h2_each is None else len(made.h2_each)
+    pairs, square = k * (k - 1) / 2, (n / 1000) ** 2
+    design = 2e-8 * n * made.p + 0.2 * (n / 1000) ** 3 + 3e-4 * square * made.p / 1000
+    if method.name == "heritability":
+        return design, k * (0.01 + 0.005 * square)
+    if method.name == "correlation-moments":
+        blocks = int(method.options.get("jackknife") or 0)
+        return design, 0.003 + 0.001 * pairs + 0.01 * square * (1 + 2 * blocks)
+    return design, pairs * (0.02 + 0.02 * n / 1000 + 0.005 * square)
 
 
 def _seconds_asked(method: MethodEntry, fit: float) -> float:

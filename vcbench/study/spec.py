@@ -3,10 +3,10 @@
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from vcbench.errors import did_you_mean
 from vcbench.study.complaints import ALIASES, Problem, explain_errors, raise_problems, shown
@@ -50,13 +50,24 @@ class Check(_Table):
         return True
 
 
+def _named(said: str) -> str:
+    name, equals, expression = said.partition("=")
+    if not equals or not name.strip().isidentifier() or not expression.strip():
+        raise ValueError(f"must be a name, `=` and an expression, such as `h2 = snp / total`, not `{said}`")
+    return said
+
+
+Derived = Annotated[str, AfterValidator(_named)]
+
+
 class StudyTable(_Table):
     """The keys of a study; `data` and `methods` are checked entry by entry.
 
     `block_size` replicates are fitted together: it belongs to the study, because the last bits depend on it.
     `criterion` is that of the methods that have it, unless they say otherwise. `trace` keeps the path of replicate 0.
-    `reference` is the method that paired measures compare with; `alarm` the chance of a false FAIL, shared by all
-    checks.
+    `derive` names functions of the parameters, as `fit.derive` takes them, which get rows of their own ("h2 = snp /
+    total"). `reference` is the method that paired measures compare with; `alarm` the chance of a false FAIL, shared by
+    all checks.
 
     A `[[data]]` entry has `card` and `real = true`; or a `generator` (or a `card`) with its settings, of which every
     one given as a list of values is an axis of the grid. A `[[methods]]` entry has a `name` and that method's
@@ -74,6 +85,7 @@ class StudyTable(_Table):
     criterion: Criterion | None = None
     level: Annotated[float, Field(gt=0, lt=1)] = 0.95
     trace: bool = True
+    derive: list[Derived] = []
     measures: list[Literal[MEASURES]] = []  # type: ignore[valid-type]
     reference: str | None = None
     alarm: Annotated[float, Field(gt=0, lt=1)] = 1e-3
@@ -114,9 +126,10 @@ def read_spec(text: str, filename: str) -> Spec:
     conditions, more = _check_data(raw.get("data"))
     problems += more
     problems += _check_names(table, raw, conditions, methods)
+    problems += _check_traits(raw, conditions, methods)
     raise_problems(problems, filename, text, places)
     assert table is not None
-    entries = tuple(methods)
+    entries = tuple(replace(m, derive=() if m.kind == "traits" else tuple(table.derive)) for m in methods)
     return Spec(filename, text, table, tuple(conditions), entries, _hash(table, conditions, entries))
 
 
@@ -180,6 +193,23 @@ def _check_names(
     return problems
 
 
+def _check_traits(
+    raw: Mapping[str, Any], conditions: Sequence[Condition], methods: Sequence[MethodEntry]
+) -> list[Problem]:
+    """Methods of several traits on data of one, and the other way round."""
+    problems = []
+    labels = [e.get("label") or e.get("name") if isinstance(e, dict) else e for e in raw.get("methods", [])]
+    for method in methods:
+        several = method.kind == "traits"
+        wrong = [c.entry for c in conditions if method.runs_on(c) and c.several_traits != several]
+        if wrong:
+            needs = "several traits, such as the generator `snp_traits` draws" if several else "one response"
+            text = f"`{method.label}` is a method for {needs}; `{wrong[0]}` is not"
+            note = 'keep the method to its data, e.g.  data = "…", or give these data a method of their own'
+            problems.append(Problem(("methods", labels.index(method.label)), text, note, at_key=True))
+    return problems
+
+
 def _check_where(check: Check, path: Path, conditions: Sequence[Condition]) -> list[Problem]:
     """Factors and levels that no condition has."""
     problems = []
@@ -199,7 +229,8 @@ def _check_where(check: Check, path: Path, conditions: Sequence[Condition]) -> l
 
 def _hash(table: StudyTable, conditions: Sequence[Condition], methods: Sequence[MethodEntry]) -> str:
     """BLAKE2b of what determines the rows."""
-    return digest({
+    derived = {"derive": table.derive} if table.derive else {}
+    return digest(derived | {
         "seed": table.seed,
         "block_size": table.block_size,
         "level": table.level,

@@ -15,6 +15,7 @@ import vcbench
 from vcbench.errors import SpecError, did_you_mean
 from vcbench.study import pool, store
 from vcbench.study.acceptance import Verdict, check_rows
+from vcbench.study.derived import name_of
 from vcbench.study.measures import measures
 from vcbench.study.plan import plan_tasks
 from vcbench.study.price import Price, price_study
@@ -177,6 +178,7 @@ class Study:
             level=table.level,
             reference=table.reference,
             measures=list(table.measures),
+            derived=[name_of(said) for said in table.derive],
             conditions=[
                 {"id": c.id, "data": c.entry, "real": c.real, "factors": dict(c.factors), "settings": dict(c.settings)}
                 for c in spec.conditions

@@ -19,12 +19,14 @@ from vcbench.kernels import build
 from vcbench.model.model import Model
 from vcbench.status import Status
 from vcbench.study.conditions import Condition
+from vcbench.study.derived import true_values
 from vcbench.study.entries import MethodEntry
 from vcbench.study.fitting import Streams, fit_block, thin
 from vcbench.study.rows import BlockFit, build_table, numbers
 from vcbench.study.seeds import DATA, DESIGN, canonical_json, generator, seed_sequence
 from vcbench.study.simulate import Simulator
 from vcbench.study.spec import Spec
+from vcbench.study.traits import Traits
 
 KEPT_DESIGNS = 4
 BLAS_THREADS = (
@@ -71,7 +73,7 @@ class Result:
 class _Data:
     """Responses of a block: one model for all (Y), or one a replicate; the truth likewise."""
 
-    models: list[Model]
+    models: list[Model] | list[Traits]
     Y: np.ndarray | None
     truth: Any
 
@@ -119,8 +121,9 @@ def lost_task(spec: Spec, stem: str, task: Task, status: Status, why: str) -> Re
         source = _prepare(spec, task.condition)
     except VcbenchError:
         source = None
-    if isinstance(source, Simulator):
-        names, truth = tuple(source.truth), source.truth
+    if isinstance(source, Simulator | Traits):
+        truth = _truth_of(spec, source)
+        names = tuple(truth)
     elif isinstance(source, Model):
         names, truth = (*source.theta_names, *(source.X_names or ())), {}
     else:
@@ -143,17 +146,27 @@ def _draw(spec: Spec, condition: Condition, task: Task) -> _Data:
     rngs = [generator(seed, key, r, DATA) for r in range(task.first, task.first + task.n)]
     if source is None:
         assert condition.generator is not None
-        drawn = [condition.generator.build(rng) for rng in rngs]  # the design comes from the replicate's own stream
+        # the design comes from the replicate's own stream
+        drawn: Any = [condition.generator.build(rng) for rng in rngs]
         models = [one.model.replace(y=one.draw([rng])[:, 0]) for one, rng in zip(drawn, rngs, strict=True)]
-        return _Data(models, None, [one.truth for one in drawn])
-    return _Data([source.model], source.draw(rngs), source.truth)
+        return _Data(models, None, [_truth_of(spec, one) for one in drawn])
+    if isinstance(source, Traits):
+        return _Data([source], source.draw(rngs), source.truth)
+    return _Data([source.model], source.draw(rngs), _truth_of(spec, source))
 
 
-_prepared: dict[tuple[str, int], Model | Simulator | None] = {}
+def _truth_of(spec: Spec, source: Simulator | Traits) -> dict[str, float]:
+    """The true values, with those of the functions that the study derives."""
+    if isinstance(source, Traits):
+        return source.truth
+    return source.truth | true_values(source.model, source.truth, spec.table.derive)
 
 
-def _prepare(spec: Spec, index: int) -> Model | Simulator | None:
-    """A condition's design, kept for the next block: the card's Model, a Simulator, or None where it is redrawn."""
+_prepared: dict[tuple[str, int], Model | Simulator | Traits | None] = {}
+
+
+def _prepare(spec: Spec, index: int) -> Model | Simulator | Traits | None:
+    """A condition's design, kept for the next block: the card's Model, a Simulator or Traits; None if redrawn."""
     where = (spec.spec_hash, index)
     if where not in _prepared:
         while len(_prepared) >= KEPT_DESIGNS:
@@ -162,7 +175,7 @@ def _prepare(spec: Spec, index: int) -> Model | Simulator | None:
     return _prepared[where]
 
 
-def _build(spec: Spec, condition: Condition) -> Model | Simulator | None:
+def _build(spec: Spec, condition: Condition) -> Model | Simulator | Traits | None:
     if condition.generator is None:
         from vcbench.cards import load_card
 
@@ -187,7 +200,8 @@ def _fit(
         kept,
     )
     if data.Y is None:
-        each = [fit_block(one, one.y[:, None], method, level, streams.at(j)) for j, one in enumerate(data.models)]
+        redrawn: list[Any] = data.models
+        each = [fit_block(one, one.y[:, None], method, level, streams.at(j)) for j, one in enumerate(redrawn)]
         warned = sum((more for _, _, more in each), Counter[str]())
         path = each[0][1]
         fit = BlockFit.joined([one for one, _, _ in each])
@@ -203,13 +217,13 @@ def _fit(
 _warmed: set[tuple[str, str, str]] = set()
 
 
-def _warm(spec: Spec, condition: Condition, model: Model, Y: np.ndarray, method: MethodEntry) -> None:
+def _warm(spec: Spec, condition: Condition, model: Model | Traits, Y: np.ndarray, method: MethodEntry) -> None:
     """Build the kernel on the model's own response, then take untimed steps.
 
     A kernel's scale is that of the response it was built on: were it built on the first replicate that comes along, the
     last bits of all others would depend on which that was. The steps are taken so that no fit is charged for compiling.
     """
-    if method.long:
+    if method.long or isinstance(model, Traits):
         return
     try:
         build(model, str(method.options.get("kernel", "auto")))
