@@ -86,6 +86,12 @@ def test_variant__changes_what_it_names_and_keeps_the_rest():
     assert card.variants == ("one_way:boundary",)
 
 
+def test_variant__a_source_of_its_own_takes_the_place_of_the_cards(tmp_path):
+    text = GOOD + "[variant.drawn.data]\nshared = 'z.csv'\nrows = 'y > 0'\n"
+    source = load_card(write_card(tmp_path, text) + ":drawn").data_source
+    assert (source.file, source.shared, source.rows, source.citation) == (None, "z.csv", "y > 0", "nobody")
+
+
 @pytest.mark.parametrize(
     ("name", "words"),
     [

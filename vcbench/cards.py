@@ -19,6 +19,7 @@ from vcbench.errors import CardError, did_you_mean
 from vcbench.model.model import Model
 from vcbench.published import Published, Table
 
+SOURCES = ("file", "shared", "generator")
 PACKAGE = Path(__file__).resolve().parent
 CHECKOUT = PACKAGE.parent
 
@@ -41,7 +42,7 @@ class DataSource(Table):
 
     @model_validator(mode="after")
     def _one_source(self) -> "DataSource":
-        named = [key for key in ("file", "shared", "generator") if getattr(self, key) is not None]
+        named = [key for key in SOURCES if getattr(self, key) is not None]
         if len(named) != 1:
             raise ValueError(f"exactly one of `file`, `shared` and `generator` is needed, not {len(named)}")
         return self
@@ -163,6 +164,8 @@ def load_card(name: str | os.PathLike[str]) -> Card:
                 f"card `{path.stem}` has no variant `{variant}`. It has {known}.{did_you_mean(variant, variants)}"
             )
         raw.pop("published", None)
+        if any(key in variants[variant].get("data", {}) for key in SOURCES):  # one source takes the place of the other
+            raw["data"] = {key: value for key, value in raw.get("data", {}).items() if key not in SOURCES}
         raw = _merge(raw, variants[variant])
     full = path.stem + (f":{variant}" if variant else "")
     try:
