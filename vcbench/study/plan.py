@@ -23,7 +23,7 @@ def plan_tasks(spec: Spec, done: Done, reps: int | None = None) -> tuple[list[Ta
             planned = spec.replicates(condition, method, reps)
             total += planned
             have = done.get((condition.id, method_stream(method.label)), set())
-            for first, n in _gaps(planned, spec.table.block_size, have):
+            for first, n in gaps(planned, spec.table.block_size, have):
                 if method.long:
                     tasks.append(Task(c, (m,), first, n))
                 else:
@@ -32,7 +32,7 @@ def plan_tasks(spec: Spec, done: Done, reps: int | None = None) -> tuple[list[Ta
     return tasks, total
 
 
-def _gaps(planned: int, block_size: int, have: set[int]) -> Iterable[tuple[int, int]]:
+def gaps(planned: int, block_size: int, have: set[int]) -> Iterable[tuple[int, int]]:
     """(first, n) of each unbroken run of missing replicates within a block."""
     for start in range(0, planned, block_size):
         first = None

@@ -7,31 +7,34 @@ from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from typing import Any
 
 from vcbench.status import Status
-from vcbench.study.spec import Spec
-from vcbench.study.work import BLAS_THREADS, Result, Task, lost_task, run_task, start_worker
+from vcbench.study.work import BLAS_THREADS, lost_task, run_task, start_worker
 
 HEARTBEAT = 0.25
 AHEAD = 2  # tasks waiting a worker: enough to keep it busy, few enough to stop soon
 
 
-def run_here(spec: Spec, stem: str, tasks: list[Task]) -> Iterator[Result | None]:
-    """One task after the other in this process, with one BLAS thread. Long ones come last."""
+def run_here(spec: Any, stem: str, tasks: list[Any], run: Any = None) -> Iterator[Any]:
+    """One task after the other in this process, with one BLAS thread. Long ones come last.
+
+    run(spec, stem, task) does the work, here and below: a study's by default.
+    """
     with one_thread():
         for task in sorted(tasks, key=lambda task: is_long(spec, task)):
-            yield run_task(spec, stem, task)
+            yield (run or run_task)(spec, stem, task)
 
 
-def run_on(spec: Spec, stem: str, tasks: list[Task], executor: Executor, workers: int) -> Iterator[Result | None]:
+def run_on(spec: Any, stem: str, tasks: list[Any], executor: Executor, workers: int, run: Any = None) -> Iterator[Any]:
     """Tasks on an executor, as they finish; None now and then. Long ones go first, so that none is left over alone."""
     waiting = deque(sorted(tasks, key=lambda task: not is_long(spec, task)))
-    running: dict[Future[Result], Task] = {}
+    running: dict[Future[Any], Any] = {}
     with one_thread():  # the executor may be one of threads
         while waiting or running:
             while waiting and len(running) < AHEAD * workers:
                 task = waiting.popleft()
-                running[executor.submit(run_task, spec, stem, task)] = task
+                running[executor.submit(run or run_task, spec, stem, task)] = task
             finished, _ = wait(running, timeout=HEARTBEAT, return_when=FIRST_COMPLETED)
             for future in finished:
                 del running[future]
@@ -40,7 +43,7 @@ def run_on(spec: Spec, stem: str, tasks: list[Task], executor: Executor, workers
                 yield None
 
 
-def run_pool(spec: Spec, stem: str, tasks: list[Task], workers: int) -> Iterator[Result | None]:
+def run_pool(spec: Any, stem: str, tasks: list[Any], workers: int, run: Any = None, lost: Any = None) -> Iterator[Any]:
     """Tasks on a spawned pool. If a process dies, those that ran go one by one, and one that dies again has failed."""
     left = sorted(tasks, key=lambda task: not is_long(spec, task))
     alone = 0
@@ -48,14 +51,15 @@ def run_pool(spec: Spec, stem: str, tasks: list[Task], workers: int) -> Iterator
         n = 1 if alone else workers
         with _spawned(n) as pool:
             try:
-                for result in run_on(spec, stem, left[:1] if alone else list(left), pool, n):
+                for result in run_on(spec, stem, left[:1] if alone else list(left), pool, n, run):
                     if result is not None:
                         left.remove(result.task)
                     yield result
                 alone -= 1
             except BrokenProcessPool:
                 if alone:
-                    yield lost_task(spec, stem, left.pop(0), Status.FAILED, "the process that ran this fit died")
+                    why = "the process that ran this fit died"
+                    yield (lost or lost_task)(spec, stem, left.pop(0), Status.FAILED, why)
                     alone -= 1
                 else:
                     alone = min(len(left), AHEAD * workers)  # exactly those that were running
@@ -71,7 +75,7 @@ def one_thread() -> Iterator[None]:
         yield
 
 
-def is_long(spec: Spec, task: Task) -> bool:
+def is_long(spec: Any, task: Any) -> bool:
     """True for a task of a long method."""
     return any(spec.methods[m].long for m in task.methods)
 

@@ -21,6 +21,7 @@ from scipy.stats import binom, poisson
 from vcbench.errors import MethodError
 
 MOST_POINTS = 100
+LEAST = 1e-12  # p-values below are not told apart: 1 − P has that rounding error
 ROUNDING = 1e-9  # relative: tail areas closer than that are the same one
 
 
@@ -101,7 +102,7 @@ def uniformity(u: np.ndarray, points: int | None = None) -> tuple[float, float]:
     area = np.minimum(binom.cdf(x, n, z), binom.sf(x - 1, n, z))
     gamma = float(min(1.0, 2 * area[:-1].min())) if K > 1 else 1.0
     lower, upper = _limits(n, z, gamma * (1 + ROUNDING))
-    return 1.0 - probability_inside(n, lower, upper), gamma
+    return max(1.0 - probability_inside(n, lower, upper), LEAST), gamma
 
 
 def counts(u: np.ndarray, z: np.ndarray) -> np.ndarray:
