@@ -29,6 +29,8 @@ _LAZY = {
     "genetics": "vcbench.genetics",
     "Study": "vcbench.study.study:Study",
     "measures": "vcbench.study.measures:measures",
+    "measures_table": "vcbench.study.tables:measures_table",
+    "replicates_for": "vcbench.study.replicates:replicates_for",
     "load_card": "vcbench.cards:load_card",
 }
 
@@ -53,7 +55,9 @@ if TYPE_CHECKING:
     from vcbench.model.model import Model as Model
     from vcbench.status import Status as Status
     from vcbench.study.measures import measures as measures
+    from vcbench.study.replicates import replicates_for as replicates_for
     from vcbench.study.study import Study as Study
+    from vcbench.study.tables import measures_table as measures_table
 
 
 def __getattr__(name: str) -> Any:

@@ -152,6 +152,31 @@ def variance_ratio(d: Array, s: Array) -> Estimated:
     return _build(_sum(s**2) / n / e**2, jackknife(left_out), n, _spread_reasons(n, e))
 
 
+def variance_relative_mse(d: Array, s: Array, root: bool = False) -> Estimated:
+    """((s̄² − e²)² + Var(s²))/e⁴, the mean squared error of s² about the variance e² that it is to tell, relative to
+    e⁴, or its root; jackknife."""
+    d = np.where(np.isnan(s), np.nan, d)
+    n, e, of = _count(d), _sd(d), np.sqrt if root else np.positive
+    value = of(((_sum(s**2) / n - e**2) ** 2 + _sd(s**2) ** 2) / e**4)
+    e2 = _squares_without(d) / (n - 2)[:, None]
+    left_out = of(((_mean_without(s**2) - e2) ** 2 + _squares_without(s**2) / (n - 2)[:, None]) / e2**2)
+    return _build(value, jackknife(left_out), n, _spread_reasons(n, e))
+
+
+def winsorised(x: Array, c: float | None) -> Array:
+    """x with each row clipped at its quartiles ∓ c·(q₃ − q₁); as it is without c. Infinite values do not tell the
+    quartiles."""
+    if c is None:
+        return x
+    out = x.copy()
+    for m, row in enumerate(x):
+        have = row[np.isfinite(row)]
+        if len(have):
+            low, high = np.quantile(have, (0.25, 0.75))
+            out[m] = np.clip(row, low - c * (high - low), high + c * (high - low))
+    return out
+
+
 def relative_precision(d: Array, reference: int, normal: bool) -> Estimated:
     """100((e_A/e_B)² − 1) of each method B to the reference A, in per cent, on the replicates both have.
 

@@ -10,16 +10,19 @@ import pandas as pd
 from vcbench.errors import DataError, did_you_mean
 from vcbench.study import estimators as est
 from vcbench.study.estimators import Array, Estimated
-from vcbench.study.groups import COSTS, NUMBERS, Group, build_group
+from vcbench.study.frames import read_frame
+from vcbench.study.groups import COSTS, Group, build_group
 
 MEASURES = (
     "bias", "relative_bias", "empirical_se", "mse", "rmse", "relative_mse", "relative_rmse", "model_se",
     "model_se_error", "coverage", "be_coverage", "rejection", "relative_precision", "interval_width",
-    "interval_width_median", "no_interval_rate", "variance_ratio", "paired_difference", "max_abs_difference",
+    "interval_width_median", "no_interval_rate", "variance_ratio", "variance_relative_mse", "variance_relative_rmse",
+    "paired_difference", "max_abs_difference",
     "share_equal", "loglik_deficit", "convergence_rate", "boundary_rate", "failure_rate", "n_iter", "n_iter_mean",
     "n_iter_p90", "n_eval", "n_eval_mean", "n_eval_p90", "seconds", "seconds_mean", "seconds_p90", "cpu_seconds",
     "cpu_seconds_mean", "cpu_seconds_p90", "n_valid",
 )  # fmt: skip
+ONLY_WINSORISED = "winsorised_share"
 OUTPUT = ("method", "measure", "value", "mcse", "n", "lower", "upper", "reason")
 EQUAL = 1e-6
 NO_LIMITS = "no standard errors or interval limits"
@@ -37,6 +40,7 @@ def measures(
     failures: Literal["available", "complete", "penalised"] = "available",
     by: Sequence[str] | None = None,
     only: Iterable[str] | None = None,
+    winsorise: float | None = None,
 ) -> pd.DataFrame:
     """Performance measures of each method with their Monte Carlo standard errors.
 
@@ -51,7 +55,8 @@ def measures(
 
         bias d̄ · relative_bias mean(d_i/θ) · empirical_se e · mse mean(d²) · rmse √mse
         relative_mse mean((d/θ)²) · relative_rmse its root · model_se s̄ · model_se_error 100(s̄/e − 1) %
-        variance_ratio s̄²/e² · coverage of θ · be_coverage of θ + d̄
+        variance_ratio s̄²/e² · variance_relative_mse ((s̄² − e²)² + Var(s²))/e⁴ · variance_relative_rmse its root
+        coverage of θ · be_coverage of θ + d̄
         rejection: p-value ≤ 1 − level where the method has one, else `null` outside the limits
         interval_width: mean, and its median · no_interval_rate: fits without limits, of a method that has some
         relative_precision 100(e_ref²/e² − 1) % · paired_difference mean(θ̂ − θ̂_ref) · max_abs_difference
@@ -74,6 +79,11 @@ def measures(
     that any method gave for that condition and parameter, and a fit without an interval as one that neither covers
     nor rejects.
 
+    `winsorise=c` clips, method by method, the errors d, the squared SEs and the widths at their quartiles ∓ c times
+    the distance between the quartiles (linear interpolation), once `failures` has been applied: one wild fit then
+    weighs as much as one at the fence. It changes the measures made of them, not coverage, rejection, paired
+    differences, endings or costs, and adds `winsorised_share`, the share of estimates clipped.
+
     `by` replaces the grouping columns (default `condition`, `parameter`); parameters are always kept apart. `only`
     names the measures to compute.
 
@@ -82,8 +92,8 @@ def measures(
 
     Raises DataError for missing columns, unknown options, and rows that hold a replicate of a method twice.
     """
-    frame = _read_frame(rows)
-    wanted = _check_options(level, mcse, failures, only)
+    frame = read_frame(rows)
+    wanted = _check_options(level, mcse, failures, only, winsorise)
     keys = _group_keys(frame, by)
     methods = list(dict.fromkeys(frame["method"]))
     if reference is not None and reference not in methods:
@@ -99,17 +109,19 @@ def measures(
             here = dict(zip(keys, key, strict=True))
             group = build_group(part, methods, level, failures)
             at = float(null.get(str(here.get("parameter")), 0.0)) if isinstance(null, Mapping) else float(null)
-            table = _measure_table(group, level, at, reference or methods[0], mcse == "normal")
+            table = _measure_table(group, level, at, reference or methods[0], mcse == "normal", winsorise)
             pieces.append(_long(here, group.methods, {name: table[name]() for name in wanted}))
     return pd.concat(pieces, ignore_index=True)
 
 
 def _measure_table(
-    g: Group, level: float, null: float, reference: str, normal: bool
+    g: Group, level: float, null: float, reference: str, normal: bool, winsorise: float | None
 ) -> dict[str, Callable[[], Estimated]]:
     """Every measure by name, each for all methods of the group at once."""
     M = len(g.methods)
-    d = g.estimate - g.known
+    errors = g.estimate - g.known
+    d, se = est.winsorised(errors, winsorise), np.sqrt(est.winsorised(g.se**2, winsorise))
+    width = est.winsorised(g.upper - g.lower, winsorise)
     r = g.methods.index(reference) if reference in g.methods else -1
     difference = g.estimate - g.estimate[r]
     unknown, zero = bool(np.isnan(g.truth[g.present]).any()), bool(np.any(g.truth[g.present] == 0))
@@ -149,16 +161,18 @@ def _measure_table(
         "rmse": lambda: against_truth(lambda: est.root_mean_square(d)),
         "relative_mse": lambda: relative(lambda x: est.mean(x**2)),
         "relative_rmse": lambda: relative(est.root_mean_square),
-        "model_se": lambda: est.model_se(g.se),
-        "model_se_error": lambda: est.model_se_error(d, g.se, normal),
+        "model_se": lambda: est.model_se(se),
+        "model_se_error": lambda: est.model_se_error(d, se, normal),
         "coverage": lambda: against_truth(lambda: covered(g.truth)),
-        "be_coverage": lambda: covered(g.known + est.mean(d).value[:, None]),
+        "be_coverage": lambda: covered(g.known + est.mean(errors).value[:, None]),
         "rejection": lambda: share(_rejected(g, null, 1 - level), NO_LIMITS),
         "relative_precision": lambda: paired(lambda: est.relative_precision(d, r, normal)),
-        "interval_width": lambda: est.mean_width(g.upper - g.lower, NO_LIMITS),
-        "interval_width_median": lambda: est.quantile(g.upper - g.lower, 0.5, NO_LIMITS),
+        "interval_width": lambda: est.mean_width(width, NO_LIMITS),
+        "interval_width_median": lambda: est.quantile(width, 0.5, NO_LIMITS),
         "no_interval_rate": lambda: share(_without(g), NO_LIMITS),
-        "variance_ratio": lambda: est.variance_ratio(d, g.se),
+        "variance_ratio": lambda: est.variance_ratio(d, se),
+        "variance_relative_mse": lambda: est.variance_relative_mse(d, se),
+        "variance_relative_rmse": lambda: est.variance_relative_mse(d, se, root=True),
         "paired_difference": lambda: paired(lambda: est.mean(difference, NO_PAIR)),
         "max_abs_difference": lambda: paired(lambda: est.largest(difference, NO_PAIR)),
         "share_equal": lambda: paired(equal),
@@ -169,6 +183,7 @@ def _measure_table(
         "boundary_rate": lambda: ended("AT_BOUNDARY"),
         "failure_rate": lambda: share(g.where_present(~g.observed)),
         "n_valid": lambda: est.count(g.observed, g.present),
+        ONLY_WINSORISED: lambda: share(np.where(np.isnan(errors), np.nan, d != errors), "no estimate"),
     }
     for name in COSTS:
         table |= _cost_table(name, g.costs.get(name), M)
@@ -233,40 +248,14 @@ def _long(here: Mapping[str, Any], methods: Sequence[str], table: Mapping[str, E
     return pd.DataFrame(columns)
 
 
-def _read_frame(rows: Any) -> pd.DataFrame:
-    """A pandas frame of the columns used, numbers as floats."""
-    if isinstance(rows, Mapping):
-        rows = pd.DataFrame(rows)
-    elif not isinstance(rows, pd.DataFrame):
-        import narwhals as nw
-
-        try:
-            rows = nw.from_native(rows, eager_only=True).to_pandas()
-        except TypeError:
-            raise DataError(
-                f"rows must be a data frame (pandas, polars, pyarrow) or a mapping of columns,"
-                f" not {type(rows).__name__}."
-            ) from None
-    missing = [name for name in ("method", "estimate", "truth") if name not in rows]
-    if missing:
-        hint = did_you_mean(missing[0], map(str, rows.columns))
-        raise DataError(
-            f"rows lack the column{'s' if len(missing) > 1 else ''} {', '.join(f'`{m}`' for m in missing)}."
-            f" They have {', '.join(map(str, rows.columns))}.{hint}"
-        )
-    frame = rows.copy(deep=False)
-    for name in NUMBERS:
-        if name in frame:
-            try:
-                frame[name] = pd.to_numeric(frame[name]).astype(np.float64)
-            except (TypeError, ValueError) as error:
-                raise DataError(f"column `{name}` of the rows must hold numbers: {error}.") from None
-    frame["method"] = frame["method"].astype(str)
-    return frame.reset_index(drop=True)
-
-
-def _check_options(level: float, mcse: str, failures: str, only: Iterable[str] | None) -> tuple[str, ...]:
+def _check_options(
+    level: float, mcse: str, failures: str, only: Iterable[str] | None, winsorise: float | None
+) -> tuple[str, ...]:
     """The measures wanted, in MEASURES' order."""
+    if winsorise is not None and not winsorise >= 0:
+        raise DataError(
+            f"winsorise is {winsorise}; it must be a number of interquartile ranges, 0 or more. 2 is usual."
+        )
     if not 0 < level < 1:
         raise DataError(f"level must lie between 0 and 1, not {level}. A 95 % interval is level=0.95.")
     for name, value, choices in (
@@ -275,10 +264,11 @@ def _check_options(level: float, mcse: str, failures: str, only: Iterable[str] |
     ):
         if value not in choices:
             raise DataError(f"{name} must be one of {', '.join(choices)}, not `{value}`.{did_you_mean(value, choices)}")
-    asked = set(MEASURES if only is None else only)
-    for name in sorted(asked - set(MEASURES)):
-        raise DataError(f"unknown measure `{name}`. Choose from {', '.join(MEASURES)}.{did_you_mean(name, MEASURES)}")
-    return tuple(name for name in MEASURES if name in asked)
+    known = MEASURES if winsorise is None else (*MEASURES, ONLY_WINSORISED)
+    asked = set(known if only is None else only)
+    for name in sorted(asked - set(known)):
+        raise DataError(f"unknown measure `{name}`. Choose from {', '.join(known)}.{did_you_mean(name, known)}")
+    return tuple(name for name in known if name in asked)
 
 
 def _group_keys(frame: pd.DataFrame, by: Sequence[str] | None) -> list[str]:
