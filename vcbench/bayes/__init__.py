@@ -3,7 +3,9 @@
 Loading this room loads neither PyMC nor nutpie nor ArviZ: they come with the first twin.
 """
 
+from vcbench.bayes.calibration import sbc
 from vcbench.bayes.check import check
+from vcbench.bayes.effects import random_effects
 from vcbench.bayes.posterior import Posterior
 from vcbench.bayes.prior_choice import defaults
 from vcbench.bayes.priors import LKJ, PC, Beta, Flat, HalfNormal, HalfT, InverseGamma, Normal, Priors
@@ -29,6 +31,8 @@ __all__ = [
     "defaults",
     "diagnose",
     "quadrature",
+    "random_effects",
     "sample",
+    "sbc",
     "twin",
 ]

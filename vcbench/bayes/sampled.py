@@ -1,10 +1,12 @@
 """Twins whose random effects are sampled: y | u, β, θ ~ N(Xβ + Σ Z_k u_k, σ²W⁻¹), centred or non-centred.
 
 Effects of a component are a matrix of rows b_i ~ N(0, Ω), Ω = ΛΛᵀ: the levels of a grouping factor, or, for levels
-related by K = FFᵀ, coordinates with u = Fb (`Component.factors`), which exist for a singular K too. The variable is
+related by K = FFᵀ, coordinates with u = Fb, which exist for a singular K too. The free variable is
 
-    centred      u(g) itself                        the better one where the data say much of each level
-    non-centred  z(g) ~ N(0, 1) with u = zΛᵀ        the better one where they say little
+    centred      b itself, named b(g)               the better one where the data say much of each level
+    non-centred  z(g) ~ N(0, 1) with b = zΛᵀ        the better one where they say little
+
+and u(g) (levels, r) is there in both.
 """
 
 from collections.abc import Callable, Mapping
@@ -13,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from vcbench import kernels
+from vcbench.bayes.build import safe
 from vcbench.bayes.priors import Priors
 from vcbench.bayes.reduced import cholesky
 from vcbench.errors import MethodError, ModelError, did_you_mean
@@ -53,6 +56,11 @@ def effect_shape(c: Component) -> tuple[int, ...]:
     return len(c.levels) if c.is_grouped else c.factors()[0].shape[1], c.n_effects
 
 
+def free_effect(c: Component, form: str) -> str:
+    """The name of the free variable of a component's effects."""
+    return safe(f"{'b' if form == 'centred' else 'z'}({c.name})")
+
+
 def sampled_data(model: Model) -> dict[str, np.ndarray]:
     """`pm.Data` of the twin: y less its offset, X, √weight, and what multiplies the effects of each component."""
     y = model.y if model.offset is None else model.y - model.offset
@@ -64,6 +72,8 @@ def sampled_data(model: Model) -> dict[str, np.ndarray]:
             out |= {f"codes[{k}]": np.asarray(c.codes), f"Z[{k}]": np.asarray(c.Z)}
         else:
             out[f"F[{k}]"] = np.stack(c.factors())
+            if c.relation is not None:
+                out[f"root[{k}]"] = c.relation.root
     return out
 
 
@@ -85,17 +95,17 @@ def declare_response(
     for k, (c, Omega) in enumerate(zip(model.components, _Omegas(model, w), strict=True)):
         root, shape = _root(Omega, c.n_effects), effect_shape(c)
         if form == "non-centred":
-            z = pm.Normal(label(f"z({c.name})"), 0.0, 1.0, shape=shape)
-            u = pm.Deterministic(label(f"u({c.name})"), pt.dot(z, root.T))
+            b = pt.dot(pm.Normal(label(safe(f"z({c.name})")), 0.0, 1.0, shape=shape), root.T)
         elif c.n_effects == 1:
-            u = pm.Normal(label(f"u({c.name})"), 0.0, root[0, 0], shape=shape)
+            b = pm.Normal(label(safe(f"b({c.name})")), 0.0, root[0, 0], shape=shape)
         else:
-            u = pm.MvNormal(label(f"u({c.name})"), mu=np.zeros(c.n_effects), chol=root, shape=shape)
+            b = pm.MvNormal(label(safe(f"b({c.name})")), mu=np.zeros(c.n_effects), chol=root, shape=shape)
+        pm.Deterministic(label(safe(f"u({c.name})")), b if c.relation is None else pt.dot(d[f"root[{k}]"], b))
         if c.is_grouped:
-            mean = mean + (d[f"Z[{k}]"] * u[d[f"codes[{k}]"]]).sum(axis=1)
+            mean = mean + (d[f"Z[{k}]"] * b[d[f"codes[{k}]"]]).sum(axis=1)
         else:
             for a in range(c.n_effects):
-                mean = mean + pt.dot(d[f"F[{k}]"][a], u[:, a])
+                mean = mean + pt.dot(d[f"F[{k}]"][a], b[:, a])
     sigma = pt.sqrt(w[-1])
     pm.Normal("response", mean, sigma / d["root_weight"] if "root_weight" in d else sigma, observed=d["y"])
 
@@ -134,18 +144,16 @@ def _root(Omega: Mapping[tuple[int, int], Any], r: int) -> Any:
 
 
 def effect_values(model: Model, theta: np.ndarray, effects: Any, form: str) -> dict[str, np.ndarray]:
-    """The free variables of the effects at u, {component: (levels, r)}, or (levels,) for one effect."""
+    """The free variables of the effects at b, {component: (levels or coordinates, r)}, or (levels,) for one effect."""
     out = {}
     for c, Omega in zip(model.components, model.Omegas(theta), strict=True):
-        u = _given(c, effects)
-        out[f"{'u' if form == 'centred' else 'z'}({c.name})"] = (
-            u if form == "centred" else np.linalg.solve(np.linalg.cholesky(Omega), u.T).T
-        )
+        b = _given(c, effects)
+        out[free_effect(c, form)] = b if form == "centred" else np.linalg.solve(np.linalg.cholesky(Omega), b.T).T
     return out
 
 
 def loglik_given(model: Model, theta: np.ndarray, effects: Any, form: str) -> float:
-    """The log density of the sampled effects at u: of u where centred, of z where not."""
+    """The log density of the sampled effects at b: of b where centred, of z where not."""
     total = 0.0
     for c, Omega in zip(model.components, model.Omegas(theta), strict=True):
         u = _given(c, effects)

@@ -19,7 +19,7 @@ from vcbench.bayes.prior_choice import resolve
 from vcbench.bayes.priors import FROM_VARIANCE, Beta, Priors
 from vcbench.bayes.priors import form as form_of
 from vcbench.bayes.reduced import Reduced
-from vcbench.bayes.sampled import check_form, effect_shape, effect_values, loglik_given, sampled_data
+from vcbench.bayes.sampled import check_form, effect_shape, effect_values, free_effect, loglik_given, sampled_data
 from vcbench.errors import MethodError, ModelError, did_you_mean
 from vcbench.model.model import Model
 
@@ -97,8 +97,8 @@ class Twin:
                 at = np.log(x) if c.axis.kind == "range" else np.log(x) - np.log1p(-x)
                 out[self.free["shape", c.name]] = np.array([at])
         if self.form != "marginal":
-            head = "u" if self.form == "centred" else "z"
-            out |= {f"{head}({c.name})": np.zeros(np.prod(effect_shape(c))) for c in self.source.components}
+            sizes = {c: effect_shape(c) for c in self.source.components}
+            out |= {free_effect(c, self.form): np.zeros(np.prod(size)) for c, size in sizes.items()}
         return out
 
     def anonymous(self) -> tuple["pm.Model", Mapping[str, str]]:
@@ -112,7 +112,7 @@ class Twin:
     def loglik(self, theta: Any, beta: Any = None, effects: Any = None) -> float:
         """ℓ_REML(θ), or ℓ_ML(β, θ), by the PyMC graph: its log density (no Jacobians) less the log prior.
 
-        With sampled effects log p(y | u, β, θ), u given by component as in `point`.
+        With sampled effects log p(y | u, β, θ), the effects given as in `point`.
         """
         out = self.logp(theta, beta, effects) - self.log_prior(theta, beta)
         return out if self.form == "marginal" else out - self._log_effects(theta, effects)
@@ -149,7 +149,7 @@ class Twin:
     def point(self, theta: Any, beta: Any = None, effects: Any = None) -> dict[str, np.ndarray]:
         """The point of `model` (its value variables, transformed) at natural θ and β.
 
-        effects: with sampled effects, {component: u (levels, r)}, of `sampled.effect_shape`.
+        effects: with sampled effects, {component: b}, rows of `sampled` of shape `sampled.effect_shape`.
         """
         theta = self._theta(theta)
         values: dict[str, Any] = {}

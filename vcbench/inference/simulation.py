@@ -40,7 +40,7 @@ def simulate(model: Model, theta: Any, beta: Any, n: int = 1, seed: Any = None) 
     if not (isinstance(n, int | np.integer) and n >= 1):
         raise MethodError(f"`n` is {n!r}; it must be a whole number of responses, 1 or more.")
     sources = [_effects(c, Omega) for c, Omega in zip(model.components, model.Omegas(theta), strict=True)]
-    sources += _residuals(model, theta)
+    sources += residual_sources(model, theta)
     mean = model.X @ beta + (0.0 if model.offset is None else model.offset)  # type: ignore[operator]
     z = np.random.default_rng(seed).standard_normal((n, sum(size for size, _ in sources)))
     Y, at = np.repeat(mean[:, None], n, axis=1), 0
@@ -77,7 +77,7 @@ def _effects(c: Component, Omega: np.ndarray) -> Source:
     Z: list[Any] = c.factors() if plain else [c.incidence(a) for a in range(c.n_effects)]
     N, related = Z[0].shape[1], None  # type: int, Any
     if relation is not None and relation.precision is not None:
-        related = partial(_by_precision, relation)
+        related = partial(related_draws, relation)
     elif relation is not None:
         related = relation.root.__matmul__
         N = relation.root.shape[1]
@@ -93,7 +93,7 @@ def _effects(c: Component, Omega: np.ndarray) -> Source:
     return N * len(root), part
 
 
-def _by_precision(relation: Any, z: np.ndarray) -> np.ndarray:
+def related_draws(relation: Any, z: np.ndarray) -> np.ndarray:
     """u (m, n) with covariance A = P⁻¹ from standard normals."""
     from scipy.sparse import csc_matrix
     from scipy.sparse.linalg import splu
@@ -110,7 +110,7 @@ def _by_precision(relation: Any, z: np.ndarray) -> np.ndarray:
     return lu.solve(epsilon)
 
 
-def _residuals(model: Model, theta: np.ndarray) -> list[Source]:
+def residual_sources(model: Model, theta: np.ndarray) -> list[Source]:
     """e, and the nugget where there is one."""
     R = Residuals.at(model, theta)
     if R.table is None:

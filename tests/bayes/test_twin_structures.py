@@ -1,0 +1,264 @@
+"""Twins of every covariance and residual structure: log density less log prior is ℓ, gradients are differences.
+
+The structures are those that can be said in a card; a new one without a case here fails the first test.
+"""
+
+import numpy as np
+import pandas as pd
+import pytest
+from bayes.problems import CARDS, card_model
+from kernels.test_effect_structures import CASES as EFFECTS
+from kernels.test_effect_structures import case
+from kernels.test_structures import CASES as RESIDUALS
+from kernels.test_structures import built
+from oracle import plain
+from scipy import stats
+from strategies import COLUMNS, KINDS, RELATED, draw_problem
+
+import vcbench as vc
+from vcbench import kernels
+from vcbench.bayes import HalfNormal, twin
+from vcbench.bayes.coordinates import Coordinates, shape_of
+from vcbench.bayes.sampled import effect_shape
+from vcbench.errors import ModelError
+from vcbench.model.covariance_text import KINDS as COVARIANCE_KINDS
+from vcbench.model.residual_text import KINDS as RESIDUAL_KINDS
+from vcbench.model.structures import Ar1, Family
+
+FEW = 6  # parameters whose gradients the quick tests look at; the slow ones look at all
+LINEAR = {"iid", "scalar", "diag", "un", "blocks"}  # of `strategies` and of test_twin
+MORE = {
+    "weights": "weights(w)",
+    "un x ar1": "un(trait, group=subject) * ar1(visit)",
+    "un x un": "un(trait, group=subject) * un(visit)",
+    "by x csh": "by(trait) * csh(visit, group=subject)",
+}
+
+
+def traits():
+    """24 subjects at 3 visits, two traits, some missing."""
+    rng = np.random.default_rng(9)
+    rows = [(f"s{i}", v, t) for i in range(24) for v in (1, 2, 3) for t in "ab" if rng.random() < 0.9]
+    d = pd.DataFrame(rows, columns=["subject", "visit", "trait"])
+    d["sex"], d["x"], d["w"] = rng.choice(["f", "m"], len(d)), rng.normal(size=len(d)), rng.uniform(0.5, 3.0, len(d))
+    d["y"] = rng.normal(2.0, 1.0, len(d)) + rng.normal(size=24)[d["subject"].str[1:].astype(int)]
+    return d
+
+
+def structured(name):
+    """The model of a structure, effects or residuals."""
+    if name in EFFECTS:
+        return case(name)[0]
+    if name.startswith("equal"):
+        return tied(name)
+    if name in RELATED:
+        return draw_problem(name, seed=5).model
+    text = MORE.get(name, name)
+    if text in RESIDUALS:
+        return built(text, " + (1 | sex)" if "subject" in text else "")[1]
+    return vc.Model.from_formula("y ~ x + (1 | sex)", traits(), residual=text)
+
+
+def tied(name):
+    """Two terms that share their variance, or their structure, beside a third."""
+    d = traits()
+    d["a"], d["b"] = np.arange(len(d)) % 6, np.arange(len(d)) // 5 % 7
+    residual = "weights(w)" if name.endswith("weighted") else None
+    return vc.Model.from_formula("y ~ x + (1 | a) + (1 | b)", d, equal=[["a", "b"]], residual=residual)
+
+
+STRUCTURES = [*EFFECTS, *RESIDUALS, *MORE, "equal", "equal, weighted", *RELATED]
+
+
+def test_structures__each_that_can_be_said_has_a_case_here():
+    said = " ".join([*RESIDUALS, *MORE.values()])
+    assert {k for k in RESIDUAL_KINDS if f"{k}(" not in said and k not in said.split()} <= LINEAR
+    assert {k for k in COVARIANCE_KINDS if k not in EFFECTS} <= LINEAR
+
+
+def points(model, rng, n):
+    """n random θ at which V is positive definite, by random coordinates, and the dense kernel."""
+    coordinates, kernel = Coordinates.of(model), kernels.build(model, "dense")
+    scale = {"sd": model.y.std(), "range": coordinates.start}
+    out = []
+    while len(out) < n:
+        x = rng.uniform(0.1, 0.9, len(coordinates.items))
+        for j, c in enumerate(coordinates.items):
+            if c.axis.kind in scale:
+                unit = scale[c.axis.kind] if c.axis.kind == "sd" else scale["range"][j]
+                x[j] = unit * np.exp(rng.uniform(-1.5, 0.5))
+        theta = coordinates.theta(x)
+        if np.isfinite(kernel.evaluate(theta, criterion="ml").loglik):
+            out.append(theta)
+    return out, kernel
+
+
+def differences(f, point):
+    """Central differences of f at a point of value variables, error O(h⁴)."""
+    gradient = []
+    for name, value in point.items():
+        for at in np.ndindex(value.shape):
+            h = 1e-3 * np.eye(value.size).reshape(*value.shape, *value.shape)[at] if value.shape else 1e-3
+            moved = [float(f(point | {name: value + k * h})) for k in (1, -1, 2, -2)]
+            gradient.append((8 * (moved[0] - moved[1]) - (moved[2] - moved[3])) / 12e-3)
+    return np.array(gradient)
+
+
+def check(model, criterion, rng, n_theta, n_gradients):
+    thetas, dense = points(model, rng, n_theta)
+    made = twin(model, criterion=criterion)
+    spread = np.linalg.inv(dense.basis.T) @ np.full(model.n_fixed, model.y.std())
+    for k, theta in enumerate(thetas):
+        beta = dense.beta0 + spread * rng.normal(size=model.n_fixed) if criterion == "ml" else None
+        expected = dense.evaluate(theta, criterion=criterion, beta=beta).loglik
+        assert abs(made.loglik(theta, beta) - expected) < 1e-8 * (1 + abs(expected)), (theta, expected)
+        if k < n_gradients:
+            check_gradient(made, made.point(theta, beta))
+
+
+def check_gradient(made, point):
+    from pytensor.compile.mode import Mode
+
+    mode = Mode("py", "fast_compile").excluding("fusion")  # Python's ufuncs take 32 operands
+    got = made.model.compile_dlogp(jacobian=False, mode=mode)(point)
+    expected = differences(made.cache["logp"], {v.name: point[v.name] for v in made.model.value_vars})
+    np.testing.assert_allclose(got, expected, rtol=1e-6, atol=1e-6 * (1 + np.abs(expected).max()))
+
+
+@pytest.mark.parametrize("name", STRUCTURES)
+def test_twin__of_a_structure_less_its_prior_is_the_dense_kernels_loglik(name, rng):
+    model = structured(name)
+    check(model, "reml", rng, 5, int(model.n_theta <= FEW))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("criterion", ["reml", "ml"])
+@pytest.mark.parametrize("name", STRUCTURES)
+def test_twin__of_a_structure_is_the_dense_kernels_loglik_at_a_hundred_points(name, criterion, rng):
+    check(structured(name), criterion, rng, 100, 3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("criterion", ["reml", "ml"])
+@pytest.mark.parametrize("name", CARDS)
+def test_twin__of_a_card_is_the_kernels_loglik_at_a_hundred_points(name, criterion, rng):
+    model = card_model(name)
+    if model.n_obs > 1000:  # n² numbers, a hundred times: the model's own kernel has its dense oracle elsewhere
+        made, kernel = twin(model, criterion=criterion), kernels.build(model)
+        for _ in range(100):
+            theta = points_of_blocks(model, rng)
+            beta = kernel.beta0 * rng.uniform(0.9, 1.1) if criterion == "ml" else None
+            expected = kernel.evaluate(theta, criterion=criterion, beta=beta).loglik
+            assert abs(made.loglik(theta, beta) - expected) < 1e-8 * (1 + abs(expected))
+        return
+    check(model, criterion, rng, 100, 3)
+
+
+def points_of_blocks(model, rng):
+    """θ of a model whose Ω are unstructured."""
+    from bayes.problems import random_theta
+
+    return random_theta(model, rng)
+
+
+@pytest.mark.parametrize("kind", ["crossed-slopes", "two-Z", "group-and-K"])
+def test_twin__of_several_factors_keeps_beta_too(kind, rng):
+    problem = draw_problem(kind, offset=True, n_covariates=2, seed=7)
+    made = twin(problem.model, criterion="ml")
+    expected = plain(problem.model, problem.theta, "ml", problem.beta).loglik
+    assert abs(made.loglik(problem.theta, problem.beta) - expected) < 1e-8 * (1 + abs(expected))
+    check_gradient(made, made.point(problem.theta, problem.beta))
+    y = problem.draw_y(rng)
+    other = twin(problem.model.replace(y=y), criterion="ml")
+    assert other.key == made.key
+    moved = made.data_of(y)
+    for name, value in other.data.items():
+        np.testing.assert_allclose(moved[name], value, rtol=1e-12, err_msg=name)
+
+
+@pytest.mark.parametrize("name", [*EFFECTS, *RESIDUALS, *MORE])
+def test_coordinates__are_a_bijection_with_one_for_each_entry_of_theta(name, rng):
+    model = structured(name)
+    coordinates = Coordinates.of(model)
+    assert tuple(c.name for c in coordinates.items) == model.theta_names
+    for theta in points(model, rng, 3)[0]:
+        x = coordinates.values(model.working.w(theta))
+        np.testing.assert_allclose(coordinates.theta(x), theta, rtol=1e-9, atol=1e-12)
+        positive = [c.axis.kind in ("sd", "range") for c in coordinates.items]
+        inside = [v > 0 and (free or v < 1) for v, free in zip(x, positive, strict=True)]
+        assert all(inside)
+
+
+def test_coordinates__of_a_family_unknown_here_are_those_of_its_limits():
+    class Own(Ar1):
+        pass
+
+    class Odd(Family):
+        def limits(self):
+            return np.array([3.0])
+
+    assert [a.kind for a in shape_of(Own(t=np.arange(4.0), lags=np.arange(4.0))).axes] == ["unit"]
+    with pytest.raises(ModelError, match="`Odd` has no coordinates"):
+        shape_of(Odd(n_phi=1))
+
+
+def test_twin__says_its_kernel_and_the_priors_of_a_structure():
+    text = twin(structured("ar1(row) * ar1(col)")).explain()
+    for part in ("by kernel `dense`", "residual:rho_row: uniform on its range", "residual:unit(rho_col)", "marginal"):
+        assert part in text
+    made = twin(structured("exponential(row, col)"))
+    assert "residual:range" in made.free_names
+    assert set(made.theta_names) <= {v.name for v in made.model.unobserved_RVs}
+
+
+def test_twin__of_a_structure_is_extended_like_any_model():
+    """θ of a structure is there for a user's own terms, with its derivative."""
+    import pymc as pm
+
+    made = twin(structured("toeplitz(visit, group=subject)"), HalfNormal(3.0))
+    theta = np.array([1.1, 2.0, 0.5, 0.2, -0.1, 0.05])
+    before = made.logp(theta)
+    with made.model:
+        pm.Potential("earlier", pm.logp(pm.Normal.dist(0.3, 0.1), made.model["residual:rho2"]))
+    made.cache.clear()
+    expected = stats.norm(0.3, 0.1).logpdf(0.2)
+    assert made.logp(theta) - before == pytest.approx(expected, rel=1e-9)
+    check_gradient(made, made.point(theta))
+
+
+QUICK = ("slope-un", "crossed", "K-centred", "columns-un", "pedigree-maternal")
+
+
+@pytest.mark.parametrize("form", ["centred", "non-centred"])
+@pytest.mark.parametrize(
+    "kind", [*QUICK, *(pytest.param(k, marks=pytest.mark.slow) for k in (*KINDS, *COLUMNS, *RELATED) if k not in QUICK)]
+)
+def test_twin__with_sampled_effects_is_the_density_of_y_given_them(kind, form, rng):
+    problem = draw_problem(kind, offset=True, seed=3)
+    model = problem.model
+    made = twin(model, form=form)
+    b = {c.name: rng.normal(size=effect_shape(c)) for c in model.components}
+    mean = model.X @ problem.beta + model.offset
+    for c in model.components:
+        mean = mean + sum(F @ b[c.name][:, a] for a, F in enumerate(c.factors()))
+    expected = stats.norm(mean, np.sqrt(problem.theta[-1])).logpdf(model.y).sum()
+    got = made.loglik(problem.theta, problem.beta, b)
+    assert abs(got - expected) < 1e-8 * (1 + abs(expected))
+
+
+def test_twin__with_sampled_effects_takes_structures_of_omega_and_weights(rng):
+    for name in ("toeplitz", "pattern", "weights"):
+        model = structured(name)
+        theta = points(model, rng, 1)[0][0]
+        made = twin(model, form="centred")
+        (c,) = model.components
+        b = {c.name: rng.normal(size=effect_shape(c))}
+        beta = rng.normal(size=model.n_fixed)
+        mean = model.X @ beta + (c.Z * b[c.name][c.codes]).sum(axis=1)
+        weight = np.ones(model.n_obs) if model.noise.weights is None else model.noise.weights
+        expected = stats.norm(mean, np.sqrt(theta[-1] / weight)).logpdf(model.y).sum()
+        assert abs(made.loglik(theta, beta, b) - expected) < 1e-8 * (1 + abs(expected))
+        if name == "toeplitz":
+            check_gradient(made, made.point(theta, beta, b))
+        assert "as asked for" in made.explain()
+        assert f"u({c.name})" in {v.name for v in made.model.deterministics}
