@@ -43,6 +43,7 @@ LAZY_DOORS: dict[tuple[str, str], str] = {
     ("inference", "fit"): "a bootstrap, a refit and the posterior of a fit fit its model again",
     ("model", "kernels"): "Model.explain() asks the kernels which of them would answer, and why",
     ("study", "report"): "a finished run renders its report",
+    ("bayes", "study"): "vc.bayes.sbc is a door to the calibration that studies run",
     ("cards", "study"): "a simulated card draws its data with a study generator",
 }
 

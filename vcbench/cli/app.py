@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 from cyclopts import App, CycloptsError
 
-from vcbench.cli import checking, fitting, genetics, measuring, studies
+from vcbench.cli import checking, fitting, genetics, measuring, sbc, studies
 from vcbench.errors import VcbenchError
 
 HOLDS, FALLS_SHORT, INVALID, INCONCLUSIVE, INTERRUPTED = 0, 1, 2, 3, 130
@@ -36,6 +36,7 @@ app.command(genetics.heritability)
 app.command(study)
 app.command(studies.report)
 app.command(measuring.measures)
+app.command(sbc.sbc)
 app.command(checking.check)
 app.command(checking.explain)
 app.register_install_completion_command(help="Teach your shell to complete vcbench commands.")

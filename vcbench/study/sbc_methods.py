@@ -14,7 +14,6 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -33,12 +32,6 @@ MOST_DRAWS = 400  # draws ranked: PIT is uniform at any number, and more of them
 DRAWS = {"draws": 1000, "tune": 500, "chains": 4}  # of nuts, unless said
 SAMPLED = ("nuts", "pathfinder", "laplace", "advi")
 EXACT = ("quadrature",)
-DOORS = {  # f(twin, y=…, seed=…, **options) -> DataTree with `posterior`
-    "nuts": "vcbench.bayes.sampling:sample",
-    "pathfinder": "vcbench.bayes.approximations:pathfinder",
-    "laplace": "vcbench.bayes.approximations:laplace",
-    "advi": "vcbench.bayes.approximations:advi",
-}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -108,7 +101,12 @@ class Judge:
 
     def _sampled(self, truth: Truth, seed: np.random.SeedSequence, rng: np.random.Generator) -> Placed:
         if self.judged.name != "nuts":
-            tree = self._door()(self._twin(), y=self.setting.response(truth.y), seed=seed, **self.judged.options)
+            from vcbench.bayes.approximation import approximate
+
+            own = self.setting.response(truth.y)
+            tree = approximate(self._twin(), self.judged.name, seed=seed, y=own, **self.judged.options)
+            if "posterior" not in tree:
+                return self._lost(str(tree.attrs.get("message", "no approximation was found")))
             theta, beta = draws_of(tree, self._twin())
             placed = self._placed(truth, *_thinned(theta, beta, math.inf), rng)
             return replace(placed, status=_status(tree), message=str(tree.attrs.get("message", "")))
@@ -131,16 +129,14 @@ class Judge:
         )
 
     def _chains(self, truth: Truth, seed: np.random.SeedSequence, options: dict[str, Any]) -> Any:
-        return self._door()(self._twin(), y=self.setting.response(truth.y), seed=seed, **options)
+        from vcbench.bayes.sampling import sample
+
+        return sample(self._twin(), y=self.setting.response(truth.y), seed=seed, **options)
 
     def _twin(self) -> Any:
         if "twin" not in self.kept:
             self.kept["twin"] = self.setting.twin(self.judged.criterion)
         return self.kept["twin"]
-
-    def _door(self) -> Callable[..., Any]:
-        module, _, name = DOORS[self.judged.name].partition(":")
-        return getattr(import_module(module), name)
 
     # --- the exact posterior ---
 

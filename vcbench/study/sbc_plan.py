@@ -98,7 +98,7 @@ class Judged:
     def label(self) -> str:
         """The name, and whatever differs from the defaults."""
         extra = [f"{key}={value}" for key, value in sorted(self.options.items())]
-        if self.kind != "exact" and self.name != "nuts" and self.criterion == "ml":
+        if self.kind == "normal" and self.criterion == "ml":
             extra.insert(0, "ml")
         if self.mutant:
             extra.append(f"mutant {self.mutant}")
@@ -141,17 +141,17 @@ def build_judged(
 
     known = check_method(method, criterion)
     check_options(known, options)
-    if "priors" in options or "seed" in options:
-        raise MethodError("`priors` and `seed` belong to the calibration, not to the method.")
+    own = [key for key in ("priors", "seed", "estimate") if key in options]
+    if own:
+        raise MethodError(f"`{own[0]}` is no option of a calibrated method: the calibration has its own.")
     if mutant:
         check_mutant(mutant, plan.model)
     if method in EXACT or method in SAMPLED:
-        if plan.priors.beta is not None and method in EXACT:
-            raise MethodError(f"method `{method}` takes a flat β; this prior has a normal one. Choose `nuts`.")
-        own = "ml" if plan.priors.beta is not None else (criterion or "reml")
-        if own == "reml" and plan.priors.beta is not None:
-            raise MethodError('criterion "reml" has a flat β; this prior has a normal one. Use "ml".')
-        return Judged(method, own, "exact" if method in EXACT else "sampled", dict(options), (), mutant)
+        if plan.priors.beta is not None and (method in EXACT or criterion == "reml"):
+            what = f"method `{method}` takes" if method in EXACT else 'criterion "reml" has'
+            raise MethodError(f"{what} a flat β; this prior has a normal one. Choose `nuts` under ml.")
+        kind = "exact" if method in EXACT else "sampled"
+        return Judged(method, criterion or ("reml" if plan.beta is not None else "ml"), kind, dict(options), (), mutant)
     if known.kind not in ("solver", "moments"):
         raise MethodError(
             f"method `{method}` gives neither a posterior nor an estimate with a covariance matrix. Choose "
@@ -163,8 +163,7 @@ def build_judged(
             f"unknown scale `{unknown[0] if unknown else ''}`. Choose from {', '.join(SCALES)}."
             f"{did_you_mean(unknown[0], SCALES) if unknown else ''}"
         )
-    own = criterion or known.criteria[0]
-    return Judged(method, own, "normal", dict(options), tuple(scales), mutant)
+    return Judged(method, criterion or known.criteria[0], "normal", dict(options), tuple(scales), mutant)
 
 
 def _name(quantity: Any) -> str:

@@ -182,7 +182,7 @@ def _rows(out: Path | None, tables: list[pa.Table], label: str, n: int) -> pd.Da
 
 def read_method(folder: Path | str, label: str, n: int | None = None) -> pd.DataFrame:
     """A method's rows of a run folder (of replicates below n), by replicate, quantities in their own order."""
-    frame = store.read_rows(folder)
+    frame = store._read(Path(folder), store.ROWS)  # whose columns are not those of a study
     frame = frame[frame["method"] == label] if len(frame) else frame
     if n is not None and len(frame):
         frame = frame[frame["replicate"] < n]
