@@ -7,6 +7,8 @@ import vcbench as vc
 from vcbench.errors import DataError, ModelError
 from vcbench.genetics.eigen import decompose, decompose_thin, path_of
 from vcbench.genetics.phenotypes import share
+from vcbench.genetics.relationship import relationship_matrix
+from vcbench.genetics.simulate import simulate_genotypes
 
 
 def matrix(rng, n=40, p=90):
@@ -76,6 +78,20 @@ def test_bad_matrices__are_errors_that_name_the_place(rng):
         decompose(K)
     with pytest.raises(ModelError, match="positive semi-definite"):
         decompose(np.diag([1.0, 1.0, -0.5]))
+
+
+def test_pair_counts__leave_eigenvalues_below_0_that_are_taken_as_0_with_a_warning():
+    """As GCTA's and plink2's matrices have them: the fit is that of the nearest positive semi-definite matrix."""
+    calls = simulate_genotypes(150, 900, seed=4, rho=0.5, missing=0.03).read(None, slice(None))
+    K = relationship_matrix(calls, "gcta", "pairs").K
+    values, vectors = np.linalg.eigh(K)
+    assert -0.05 < values[0] < -1e-3
+    with pytest.warns(UserWarning, match=r"`K` has 1 eigenvalue below 0.*taken as 0\. Missing calls counted by pairs"):
+        found = decompose(K)
+    assert found.matrix() == pytest.approx((vectors * np.maximum(values, 0)) @ vectors.T, abs=1e-10)
+    assert found.n_clipped >= 1
+    with pytest.raises(ModelError, match="positive semi-definite"):
+        decompose(K - 0.1 * np.eye(150))
 
 
 def test_share__groups_what_is_exact_and_worth_it():

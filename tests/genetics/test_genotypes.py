@@ -145,6 +145,9 @@ def test_select__by_ids_masks_frames_and_files_is_one_selection(prefix, tmp_path
     (tmp_path / "keep.txt").write_text("#FID IID\n" + "".join(f"{i} {i}\n" for i in (51, 8, 4, 9999)))
     in_file_order = genotypes.select(samples=tmp_path / "keep.txt").samples
     assert list(in_file_order["IID"]) == ["4", "8", "51"]
+    for text in ("#IID\n51\n8\n4\n9999\n", "51\n8\n4\n", "IID SID\n4 x\n8 x\n51 x\n"):  # IIDs alone, as plink2 has them
+        (tmp_path / "keep.txt").write_text(text)
+        assert genotypes.select(samples=tmp_path / "keep.txt").samples.equals(in_file_order)
     mask = np.isin(np.arange(61), wanted)
     assert genotypes.select(samples=mask).samples.equals(in_file_order)
     snps = genotypes.select(variants=["snp9", "snp2"])
@@ -166,6 +169,8 @@ BAD_FILES = {
     ".bim of other length": (".bim", lambda b: b"\n".join(b.split(b"\n")[:90]) + b"\n", "it holds 130 SNPs"),
     ".fam of other length": (".fam", lambda b: b"\n".join(b.split(b"\n")[:50]) + b"\n", r"50 samples \(.fam\)"),
     "not a .bed": (".bed", lambda b: b"PK" + b[2:], "is no PLINK 1 .bed"),
+    "empty": (".bed", lambda b: b"", "is no PLINK 1 .bed: it is empty"),
+    "packed": (".bed", lambda b: b"\x1f\x8b\x08" + b, "Unpack it first"),
     "sample by sample": (".bed", lambda b: b[:2] + b"\x00" + b[3:], "sample by sample"),
     "duplicated sample": (".fam", lambda b: b.replace(b"7\t7\t", b"8\t8\t", 1), "FID 8, IID 8 comes twice"),
     "five columns": (".fam", lambda b: b.replace(b"\t-9", b""), "has 5 columns; 6 were expected"),

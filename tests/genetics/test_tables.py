@@ -94,6 +94,7 @@ def test_iid_alone__serves_where_it_is_unambiguous():
         ("f a inf\n", "qcovar", "`inf` in column `qcovar1`"),
         ("f a\n", "covar", "has ids and no values"),
         ("", "phenotype", "is empty"),
+        ("FID,IID,h\nf,a,1\n", "phenotype", "has commas between its columns; white space was expected"),
         ("FID height\nf 1\n", "phenotype", "its header begins with FID height"),
         ("FID IID h h\nf a 1 2\n", "phenotype", "column `h` comes twice"),
     ],
@@ -101,6 +102,21 @@ def test_iid_alone__serves_where_it_is_unambiguous():
 def test_files_that_cannot_be_meant__are_an_error(tmp_path, text, kind, message):
     with pytest.raises(DataError, match=message):
         read_table(file(tmp_path, text), kind)
+
+
+def test_fam__has_its_phenotype_in_column_six(tmp_path):
+    table = read_table(file(tmp_path, "f a 0 0 1 2.5\nf b 0 0 2 -9\n", "g.fam"))
+    assert list(table.values) == ["phenotype"]
+    assert table.values["phenotype"].to_numpy() == pytest.approx([2.5, np.nan], nan_ok=True)
+
+
+def test_numbers_as_categories__are_refused_where_most_samples_have_their_own():
+    ids = [f"s{i}" for i in range(60)]
+    samples = pd.DataFrame({"FID": ids, "IID": ids})
+    y = pd.DataFrame({"y": np.arange(60.0)}, index=ids)
+    with pytest.raises(DataError, match=r"covar `bmi` has 60 different values among 60 samples.*qcovar"):
+        join(samples, y, covar=pd.DataFrame({"bmi": np.linspace(20, 30, 60).astype(str)}, index=ids))
+    assert join(samples, y, covar=pd.DataFrame({"batch": np.arange(60) % 30}, index=ids)).X.shape == (60, 30)
 
 
 def test_joins_that_leave_nothing__say_why(tmp_path):

@@ -4,12 +4,14 @@ import inspect
 import os
 import sys
 import time
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
+from vcbench import numbers as num
 from vcbench.cli.relationships import How, Source, phenotype_columns
 from vcbench.errors import SpecError
 
@@ -77,6 +79,10 @@ def heritability(
         raise SpecError(
             "--make-grm writes OUT.grm.bin of the genotypes: it goes with --bfile and --out, without --split."
         )
+    if grm_cutoff is not None and not grm_cutoff > 0:
+        raise SpecError(f"--grm-cutoff is {grm_cutoff:g}; it is a relationship above 0, such as 0.05.")
+    if sample_prevalence is not None and prevalence is None:
+        raise SpecError("--sample-prevalence goes with --prevalence, the disease's in the population.")
     page = _Page()
     page.head(locals())
     if like_gcta:
@@ -102,7 +108,7 @@ def heritability(
     pairs = _pairs(Y, X, matrices, correlations, scale, level, cache)
     for result in [*results, *pairs]:
         page.add([*(line for line in _body(result)), ""])
-    page.add(_checks(matrices, joined))
+    page.add(_checks(matrices, Y, X, prevalence))
     page.add([f"{time.perf_counter() - begin:.1f} s in all"])
     if out is not None:
         page.add(["", *_write(out, results, pairs, joined, removed, page, make_grm)])
@@ -148,6 +154,8 @@ def _methods(method: str, options: dict[str, Any]) -> "dict[str, Method]":
     from vcbench.methods import METHODS, check_method
 
     names = dict.fromkeys(name.strip() for name in method.split(",") if name.strip())
+    if not names:
+        raise SpecError("--method names none. Leave it out for `auto`.")
     methods = {name: check_method(name) for name in names}
     for key, value in options.items():
         if value is not None and not any(key in m.options for m in methods.values()):
@@ -180,6 +188,8 @@ def _results(
     from vcbench.genetics.heritability import heritability as estimate
 
     given: Any = matrices[0] if len(matrices) == 1 else {m.name: m for m in matrices}
+    if prevalence is not None and Y.shape[1] > 1:  # of those with two values, where there are any
+        prevalence = {name: prevalence for name, y in Y.items() if y.nunique() == 2} or prevalence
     out = []
     for name, m in methods.items():
         own = criterion if criterion in m.criteria else None if m.criteria == ("none",) else criterion
@@ -217,9 +227,15 @@ def _samples(source: Source, joined: "Joined", removed: Any, n_used: int, matric
         right = [f"{source.n_variants:>9,}  in the .bim"]
         if source.n_chosen < source.n_variants:
             right.append(f"− {source.n_variants - source.n_chosen:>7,}  on other chromosomes")
-        for part in source.parts.values():
-            if hasattr(part, "scan") and len(source.parts) == 1:
-                right += [f"− {count:>7,}  {reason}" for reason, count in part.scan().dropped.items()]
+        parts = [part for part in source.parts.values() if hasattr(part, "scan")]
+        apart = source.n_chosen - sum(part.n_variants for part in parts)
+        if apart:
+            right.append(f"− {apart:>7,}  in no part of --split")
+        reasons: dict[str, int] = {}
+        for part in parts:
+            for reason, count in part.scan().dropped.items():
+                reasons[reason] = reasons.get(reason, 0) + count
+        right += [f"− {count:>7,}  {reason}" for reason, count in reasons.items()]
         used = sum(m.n_snps or getattr(m.given, "p", 0) for m in matrices)
         right.append(f"{used:>9,}  used for the GRM")
     height = max(len(left), len(right))
@@ -256,23 +272,38 @@ def _body(result: Any) -> list[str]:
     return [lines[0].removesuffix(f"vcbench {__version__}").rstrip(), *lines[1:]]
 
 
-def _checks(matrices: "list[Matrix]", joined: "Joined") -> list[str]:
+def _checks(matrices: "list[Matrix]", Y: Any, X: Any, prevalence: float | None) -> list[str]:
     """What often goes wrong, checked."""
     import numpy as np
 
-    said = []
+    from vcbench.model.model import full_rank
+
+    said, fine, close, formed = [], [], 0, False
     for m in matrices:
-        fine = MIN_MEAN < m.mean_diagonal < MAX_MEAN
-        said.append(f"{'ok' if fine else 'note'} scale of {m.name} ({m.mean_diagonal:.3f})")
+        if MIN_MEAN < m.mean_diagonal < MAX_MEAN:
+            fine.append(m.mean_diagonal)
+        else:
+            said.append(f"note scale of {m.name} ({m.mean_diagonal:.3f})")
         if isinstance(m.given, np.ndarray):
-            K = m.given
-            close = sum(int((np.triu(K[i : i + 512, i:], 1) > RELATED).sum()) for i in range(0, len(K), 512))
-            said.append(f"note {close:,} pairs above {RELATED} in {m.name}" if close else f"ok no pair above {RELATED}")
-    X = joined.X.to_numpy()
-    rank = int(np.linalg.matrix_rank(X / np.maximum(np.linalg.norm(X, axis=0), 1e-300)))
-    said.append(
-        "ok covariates full rank" if rank == X.shape[1] else f"note covariates of rank {rank}, {X.shape[1]} columns"
-    )
+            K, formed = m.given, True
+            pairs = sum(int((np.triu(K[i : i + 512, i:], 1) > RELATED).sum()) for i in range(0, len(K), 512))
+            if pairs:
+                said.append(f"note {num.plural(pairs, 'pair')} above {RELATED} in {m.name}")
+            close += pairs
+    if fine:
+        which = matrices[0].name if len(matrices) == 1 else f"{len(fine)} matrices"
+        lowest, highest = (f"{edge:.3f}" for edge in (min(fine), max(fine)))
+        said.append(f"ok scale of {which} ({lowest if lowest == highest else f'{lowest} to {highest}'})")
+    if formed and not close:
+        said.append(f"ok no pair above {RELATED}")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # said here
+        _, _, dropped = full_rank(X.to_numpy(float), [str(c) for c in X], "drop")
+    combined = f"note {num.listing(dropped)} left out, as combinations of other covariates"
+    said.append(combined if dropped else "ok covariates full rank")
+    if prevalence is None:
+        two = [str(name) for name, y in Y.items() if y.nunique() == 2]
+        said += [f"note {name} has two values: --prevalence gives h² of its liability" for name in two]
     return [f"checks  {' · '.join(said)}"]
 
 

@@ -1,9 +1,11 @@
 """What `vcbench heritability` points at: genotypes or relationship matrices, made the matrices of the samples used."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vcbench.errors import SpecError
+from vcbench import numbers as num
+from vcbench.errors import DataError, SpecError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -11,6 +13,9 @@ if TYPE_CHECKING:
 
     from vcbench.genetics.matrices import Matrix
     from vcbench.genetics.tables import Joined
+
+
+FEWEST = 3  # samples that K is worth looking at
 
 
 class How:
@@ -84,24 +89,40 @@ class Source:
         grms = {}
         for name, part in self.parts.items():
             if isinstance(part, GRM):
-                grms[name] = part.select(joined.samples) if len(self.parts) > 1 or len(used) < part.n else part
+                whole = len(self.parts) == 1 and len(used) == part.n
+                grms[name] = part if whole else part.select(_rows_of(part, joined.samples, name))
                 continue
             (made,) = matrices_of(
                 {name: part}, None, part.n, how.standardise, how.missing, how.count_monomorphic, how.progress
             )
-            grm = GRM(made.K(), part.samples, float(made.n_snps or np.nan), str(how.standardise), how.missing)
+            grm = made.grm()
             if write is not None:
                 grm.write(write)
+            grm = replace(grm, pair_counts=None)
             grms[name] = grm.select(used) if len(used) < part.n else grm
         rows = np.arange(len(used))
         first = next(iter(grms.values()))
         if cutoff is not None:
             rows = first.unrelated(cutoff)
+            if len(rows) < FEWEST:
+                left = f"{num.plural(len(rows), 'sample')} of {len(used):,}"
+                raise DataError(
+                    f"--grm-cutoff {cutoff:g} leaves {left}: nearly all pairs are related by more. Raise it; 0.05 is "
+                    "usual where most samples are strangers."
+                )
             grms = {name: grm.select(rows) for name, grm in grms.items()}
         gone = joined.samples.drop(index=rows)[["FID", "IID"]].assign(
             reason=f"related, GRM > {cutoff:g}" if cutoff else ""
         )
         return [_matrix(name, grm) for name, grm in grms.items()], rows, gone
+
+
+def _rows_of(grm: Any, samples: "pd.DataFrame", name: str) -> "np.ndarray":
+    """Where the samples used are in a matrix. DataError naming the matrix that lacks one."""
+    try:
+        return grm.rows(samples)
+    except DataError as error:
+        raise DataError(f"{name} of --mgrm: {error}") from None
 
 
 def _matrix(name: str, grm: Any) -> "Matrix":

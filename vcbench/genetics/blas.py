@@ -80,7 +80,7 @@ def describe() -> str:
         kernels = f" ({one.architecture} kernels)" if one.architecture else ""
         faster = f"; {one.remedy} is faster" if one.remedy else ""
         lines.append(f"{one.vendor} {one.version}{kernels}, {one.threads} of {os.cpu_count()} processors{faster}")
-    return " · ".join(dict.fromkeys(lines)) or "no BLAS that threadpoolctl knows"
+    return " · ".join(sorted(set(lines))) or "no BLAS that threadpoolctl knows"
 
 
 def coretype() -> str:

@@ -19,12 +19,14 @@ from typing import Any
 import numpy as np
 from scipy.linalg import eigh, svd
 
+from vcbench import numbers as num
 from vcbench.errors import DataError, ModelError
 from vcbench.kernels.blocks import NEGLIGIBLE
 from vcbench.model.component import Component
 from vcbench.model.relationship import ASYMMETRY, NEGATIVE, ROUNDING, Known, Relationship
 
 FORMAT = 2  # of the file: part of every key
+PAIRS = 0.05  # of the mean eigenvalue: how far below 0 pair counts of missing calls push one (n·missing/p or so)
 STEP = 512  # rows looked at together
 
 
@@ -198,13 +200,20 @@ def check_symmetric(K: np.ndarray, name: str = "K") -> None:
 
 
 def _checked(values: np.ndarray, vectors: np.ndarray, key: str, name: str) -> Eigen:
-    """Without the eigenvectors of what is 0 or slightly negative. ModelError for an eigenvalue below −NEGATIVE of the
-    largest."""
-    largest = float(values[-1])
-    if largest <= 0 or values[0] < -NEGATIVE * largest:
+    """Without the eigenvectors of what is 0 or slightly negative: to a share −NEGATIVE of the largest eigenvalue, and
+    with a warning to −PAIRS of the mean. ModelError for one below."""
+    largest, mean = float(values[-1]), float(values.mean())
+    if largest <= 0 or values[0] < -max(NEGATIVE * largest, PAIRS * mean):
         raise ModelError(
             f"`{name}` is not positive semi-definite: its eigenvalues run from {values[0]:.6g} to {largest:.6g}. A "
             "relationship matrix has none below 0; check how it was made."
+        )
+    if values[0] < -NEGATIVE * largest:
+        below = num.plural(int((values < -NEGATIVE * largest).sum()), "eigenvalue")
+        warnings.warn(
+            f"`{name}` has {below} below 0, the lowest {values[0]:.2g} where the mean is {mean:.2g}; taken as 0. "
+            'Missing calls counted by pairs make such; with missing="mean" there are none.',
+            stacklevel=5,
         )
     clipped = int((values < -ROUNDING * largest).sum())
     lowest = min(float(values[0]) / largest, 0.0)

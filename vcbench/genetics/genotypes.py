@@ -246,7 +246,7 @@ class Genotypes:
             FID, IID = self.samples.loc[suspects[never][0], ["FID", "IID"]]
             raise DataError(
                 f"sample FID {FID}, IID {IID} has no genotype called at any of the {self.n_variants:,} SNPs "
-                f"({int(never.sum())} such of {self.n:,}). Leave them out with `samples=`."
+                f"({int(never.sum())} such of {self.n:,}). Leave them out: `samples=`, or --keep."
             )
 
     def _wanted_columns(self, variants: Any, chromosomes: Any) -> Iterator[np.ndarray]:

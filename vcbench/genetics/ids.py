@@ -31,8 +31,8 @@ def sample_positions(samples: pd.DataFrame, wanted: Any) -> np.ndarray:
     """Rows of `samples` in the order asked for.
 
     wanted: a slice, a boolean mask, positions, IIDs, (FID, IID) pairs, a frame with IID (and FID), or the path of a
-    file of FID IID lines (kept in the order of `samples`; lines of others are passed over). DataError for an id that is
-    not there, or asked for twice, and where nothing is left.
+    file of FID IID lines or of IIDs alone (kept in the order of `samples`; lines of others are passed over). DataError
+    for an id that is not there, or asked for twice, and where nothing is left.
     """
     at = _positions(wanted, len(samples), "samples")
     if at is None:
@@ -116,12 +116,15 @@ def _as_frame(wanted: Any) -> pd.DataFrame:
 
 
 def _id_file(path: Path, names: list[str]) -> pd.DataFrame:
-    """The first columns of a file of ids; a header that begins with # or FID or IID is passed over."""
+    """The first columns of a file of ids; a header (FID IID, IID, ID, with or without #) is passed over. Samples may be
+    a list of IIDs alone."""
     if not path.is_file():
         raise DataError(f"there is no file {path} of ids. Pass a list to select by id.")
     rows = [line.split()[: len(names)] for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-    if rows and rows[0][0].lstrip("#").upper() in ("FID", "IID", "ID"):
-        rows = rows[1:]
+    header = rows[0][0].lstrip("#").upper() if rows else ""
+    rows = rows[1:] if header in ("FID", "IID", "ID") else rows
+    if names == SAMPLE_IDS and rows and (header == "IID" or all(len(row) == 1 for row in rows)):
+        rows, names = [row[:1] for row in rows], ["IID"]  # plink2's list of IIDs alone
     short = [row for row in rows if len(row) < len(names)]
     if short:
         raise DataError(

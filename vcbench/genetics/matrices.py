@@ -25,7 +25,7 @@ from vcbench.genetics.eigen import (
 )
 from vcbench.genetics.genotypes import Genotypes
 from vcbench.genetics.progress import Progress
-from vcbench.genetics.relationship import GRM, relationship_matrix
+from vcbench.genetics.relationship import GRM, relationship_matrix, with_monomorphic
 from vcbench.genetics.standardise import Standardisation, check_missing
 
 
@@ -72,10 +72,17 @@ class Matrix:
             if whole is not None:
                 self.facts["K"] = whole.matrix()
             else:
-                grm = relationship_matrix(self.given, self.scaling, self.missing, progress=self.progress)  # type: ignore[arg-type]
-                grm.K[:] *= self._share(grm.n_snps)
-                self.facts.update(K=grm.K, n_snps=grm.n_snps, mean_diagonal=float(np.trace(grm.K)) / self.n)
+                self.facts["K"] = self.grm().K
         return self.facts["K"]
+
+    def grm(self) -> GRM:
+        """The matrix of genotypes with what is written beside it: ids, SNPs, pair counts; computed, not kept."""
+        assert isinstance(self.given, Genotypes)
+        grm = relationship_matrix(self.given, self.scaling, self.missing, progress=self.progress)  # type: ignore[arg-type]
+        if self.count_monomorphic:
+            grm = with_monomorphic(grm, self.given)
+        self.facts.update(n_snps=grm.n_snps, mean_diagonal=float(np.trace(grm.K)) / self.n)
+        return grm
 
     def W(self) -> tuple[np.ndarray, float]:
         """(W (n, p) float64, s): the standardised genotypes, K = W Wᵀ/s. Of genotypes only."""

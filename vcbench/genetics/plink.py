@@ -13,7 +13,7 @@ from vcbench.errors import DataError
 
 FAM = ("FID", "IID", "father", "mother", "sex", "phenotype")
 BIM = ("chrom", "id", "cm", "pos", "a1", "a2")
-MAGIC = b"\x6c\x1b"  # then 1: one SNP after the other
+MAGIC, KIND = b"\x6c\x1b", b"\x01"  # of that kind: one SNP after the other
 HEADER = 3  # bytes
 
 
@@ -80,8 +80,14 @@ class BedFile:
         with path.open("rb") as file:
             head = file.read(HEADER)
         if head[:2] != MAGIC:
-            raise DataError(f"{path} is no PLINK 1 .bed: it begins with {head!r}.")
-        if head[2:] != b"\x01":
+            begins = f"begins with {head!r} where {MAGIC + KIND!r} was expected" if head else "is empty"
+            zipped = (
+                "Unpack it first."
+                if head[:2] == b"\x1f\x8b"
+                else "`plink2 … --make-bed` writes one from other formats."
+            )
+            raise DataError(f"{path} is no PLINK 1 .bed: it {begins}. {zipped}")
+        if head[2:] != KIND:
             raise DataError(
                 f"{path} is stored sample by sample, or is cut short. `plink2 --bfile … --make-bed` writes it SNP by "
                 "SNP."

@@ -8,7 +8,7 @@ import pandas as pd
 
 from vcbench.errors import DataError, MethodError
 from vcbench.genetics.blas import warn_if_slow
-from vcbench.genetics.genotypes import BLOCK, Genotypes
+from vcbench.genetics.genotypes import BLOCK, MONOMORPHIC, Genotypes
 from vcbench.genetics.ids import SAMPLE_IDS, match_samples, sample_positions
 from vcbench.genetics.pair_counts import PairSums
 from vcbench.genetics.plink import check_unique
@@ -164,11 +164,36 @@ def relationship_matrix(
     )  # fmt: skip
 
 
+def with_monomorphic(grm: GRM, genotypes: Genotypes) -> GRM:
+    """The matrix as GCTA and plink2 divide it: by all SNPs with a call, those that do not vary too.
+
+    With missing="pairs", where each SNP counts 1, that is by those called in both samples; else in one proportion.
+    """
+    still = np.flatnonzero(genotypes.scan().code == MONOMORPHIC)
+    used = grm.n_snps
+    if grm.missing != "pairs" or grm.scale != used or len(still) == 0:
+        grm.K[:] *= used / (used + len(still))
+        return grm
+    counts, more = PairSums(genotypes.n), genotypes.select(variants=still)
+    for start in range(0, len(still), BLOCK):
+        calls, facts, _, _ = more.read(slice(start, min(start + BLOCK, len(still))))
+        m = len(facts.called)
+        counts.add(calls.G, np.arange(m), genotypes.n - facts.called, np.ones(m))
+    shared = counts.shared()
+    extra = np.float32(counts.total) if shared is None else mirror(shared.astype(np.float32))
+    own = np.float32(used) if grm.pair_counts is None else grm.pair_counts
+    total = own + extra
+    grm.K[:] *= own / total
+    return replace(grm, pair_counts=np.broadcast_to(total, grm.K.shape))
+
+
 def check_used(used: int, p: int, dropped: dict[str, int]) -> None:
     """DataError where the filters leave no SNP."""
     if used == 0:
         why = ", ".join(f"{count:,} {reason}" for reason, count in dropped.items())
-        raise DataError(f"none of the {p:,} SNPs is left: {why}. Loosen `maf` or `missing`, or check the samples.")
+        raise DataError(
+            f"none of the {p:,} SNPs is left: {why}. Loosen `maf` or `missing` (--maf, --geno), or check the genotypes."
+        )
 
 
 def check_shared(shared: np.ndarray, samples: pd.DataFrame) -> None:

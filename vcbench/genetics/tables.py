@@ -1,7 +1,8 @@
 """Phenotype and covariate files in PLINK's and GCTA's formats, joined to the samples of genotypes by FID and IID.
 
 A file has columns FID IID and then values, parted by white space; a header begins with FID, #FID, IID or #IID (without
-FID: samples are matched by IID alone). −9, NA, nan and . are missing. Frames of the same columns do as well.
+FID: samples are matched by IID alone). −9, NA, nan and . are missing. Of a .fam the sixth column is taken. Frames of
+the same columns do as well.
 """
 
 import os
@@ -17,6 +18,7 @@ from vcbench.errors import DataError, did_you_mean
 from vcbench.genetics.ids import SAMPLE_IDS, match_samples
 
 MISSING = ("-9", "NA", "NaN", "nan", "N/A", ".", "")
+MANY_LEVELS = 20  # of a category: with more, and more than half the samples, it is a number
 NAMES = {"phenotype": "pheno", "qcovar": "qcovar", "covar": "covar"}
 Kind = Literal["phenotype", "qcovar", "covar"]
 
@@ -173,6 +175,11 @@ def _design(qcovar: pd.DataFrame | None, covar: pd.DataFrame | None, n: int) -> 
                 columns[str(name)] = value.to_numpy(float)
             else:
                 levels = sorted(value.unique(), key=_as_number)
+                if len(levels) > max(MANY_LEVELS, n / 2):
+                    raise DataError(
+                        f"covar `{name}` has {len(levels):,} different values among {n:,} samples, each to have a "
+                        "column. Numbers belong in a qcovar file."
+                    )
                 columns |= {f"{name}{level}": (value == level).to_numpy(float) for level in levels[1:]}
     return pd.DataFrame(columns)
 
@@ -192,6 +199,10 @@ def _read_file(path: Path, kind: Kind) -> tuple[pd.DataFrame, pd.DataFrame]:
     rows = [line.split() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
     if not rows:
         raise DataError(f"{path} is empty.")
+    if len(rows[0]) == 1 and "," in rows[0][0]:
+        raise DataError(f"{path} has commas between its columns; white space was expected, as in PLINK's files.")
+    if path.suffix == ".fam" and {len(row) for row in rows} == {6}:
+        rows = [["FID", "IID", "phenotype"], *([row[0], row[1], row[5]] for row in rows)]
     header = rows[0][0].lstrip("#").upper() in SAMPLE_IDS
     names = ["FID", "IID"]
     if header:

@@ -110,7 +110,7 @@ def notes(result: "Heritability", t: Trait) -> list[str]:
     """Boundary, scale and definitions, one sentence or a few each."""
     out = boundary(t)
     if t.message and not t.status.ok:
-        out.append(f"{t.message[:1].upper()}{t.message[1:]}: the estimates are where it stopped.")
+        out.append(f"{t.message[:1].upper()}{t.message[1:].rstrip('.')}: the estimates are where it stopped.")
     for m in result.matrices:
         if result.scale == "unit" and not 0.9 < m.mean_diagonal < 1.1:
             out.append(
