@@ -417,9 +417,9 @@ class Coordinates:
                 x.append(_root(float(w[work.n_linear - 1])))
         return np.array(x)
 
-    def theta(self, x: Sequence[float]) -> np.ndarray:
+    def theta(self, x: Sequence[float] | np.ndarray) -> np.ndarray:
         """θ (p,) at x: what a draw from the prior of the coordinates means."""
-        return self.model.working.theta(np.array(self.w(x), float))
+        return self.model.working.theta(np.array(self.w(list(x)), float))
 
     @property
     def form(self) -> tuple:

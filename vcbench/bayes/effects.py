@@ -3,7 +3,7 @@
 With (u°, y°) drawn from the model at β = 0, y° = Zu° + e°, and B = GZᵀV⁻¹,
 
     u = u° + B(y − Xβ − y°)                              is a draw of u | β, θ, y
-    β = (XᵀV⁻¹X)⁻¹XᵀV⁻¹(y − y°),  u = u° + GZᵀP(y − y°)  is a draw of (β, u) | θ, y, β flat: mean GLS and BLUP, covariance C
+    β = (XᵀV⁻¹X)⁻¹XᵀV⁻¹(y − y°),  u = u° + GZᵀP(y − y°)  is a draw of (β, u) | θ, y, β flat: mean (β̂, û), covariance C
 
 since u° − By° has the covariance G − GZᵀV⁻¹ZG of what is left of u. Nothing but solves with V is needed, so that every
 structure of G and R has its draws, singular ones too (geostatistics calls it conditioning by kriging).
@@ -39,7 +39,7 @@ def random_effects(draws: "xr.DataTree | xr.Dataset", twin: "Twin", seed: Any = 
     model = twin.source if y is None else twin.source.replace(y=y)
     if not model.components:
         raise ModelError("this model has no random effects to draw.")
-    found: Any = draws["posterior"] if "posterior" in draws else draws
+    found: Any = draws.get("posterior", draws)
     missing = [n for n in twin.theta_names if safe(n) not in found]
     if missing:
         raise ModelError(f"the draws lack `{missing[0]}`: they are of another model.")
@@ -47,7 +47,8 @@ def random_effects(draws: "xr.DataTree | xr.Dataset", twin: "Twin", seed: Any = 
     shape = theta.shape[:2]
     known = np.asarray(found["beta"]).reshape(-1, model.n_fixed) if "beta" in found else None
     u, beta = compose(model, theta.reshape(-1, model.n_theta), known, np.random.default_rng(seed))
-    out, coords = {}, {}
+    out: dict[str, Any] = {}
+    coords: dict[str, Any] = {}
     for c, values in zip(model.components, u, strict=True):
         level, effect = f"level({c.name})", f"effect({c.name})"
         out[safe(f"u({c.name})")] = (("chain", "draw", level, effect), values.reshape(*shape, *values.shape[1:]))
