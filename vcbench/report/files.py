@@ -9,6 +9,7 @@ import pandas as pd
 
 from vcbench.report import evidence, page, provenance, scorecard, words
 from vcbench.report import svg as drawing
+from vcbench.report.answers import answer
 from vcbench.report.findings import Findings, find
 from vcbench.report.pictures import Figure, figures
 from vcbench.report.verdicts import GLYPH, verdicts
@@ -115,6 +116,8 @@ def readme(found: Findings, pictures: Sequence[Figure]) -> str:
     e = found.evidence
     _, state = words.state(e)
     lines = [f"# {words.title(e)}", "", str(e.run.get("question") or ""), ""]
+    if said := answer(e):
+        lines += [f"**Answer.** {said}", ""]
     lines += [f"{state} · " + " · ".join(f"{name} {value}" for name, value in words.identity(e)), ""]
     lines += ["## What this study shows", ""]
     lines += [f"- {GLYPH[v.level]} **{v.lead}.** {v.text}" for v in verdicts(found)]

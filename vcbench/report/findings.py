@@ -58,6 +58,7 @@ def find(evidence: Evidence) -> Findings:
         "interval_width",
         "interval_width_median",
         "no_interval_rate",
+        "failure_rate",
         "rejection",
         "rmse",
         "n_valid",

@@ -10,6 +10,7 @@ from typing import Any
 
 from vcbench import numbers as num
 from vcbench.report import provenance, scorecard, words
+from vcbench.report.answers import answer
 from vcbench.report.findings import Findings
 from vcbench.report.pictures import Figure
 from vcbench.report.tables import Cell as TableCell
@@ -145,6 +146,7 @@ def render_page(found: Findings, figures: Sequence[Figure], version: str) -> str
         js=js,
         title=words.title(found.evidence),
         question=str(found.evidence.run.get("question") or ""),
+        answer=answer(found.evidence),
         complete=complete,
         state=state,
         identity=words.identity(found.evidence),

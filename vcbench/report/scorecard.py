@@ -124,6 +124,8 @@ def _columns(found: Findings, relative: bool, several: bool) -> list[Column]:
             out.append(Column("no interval, %", "no_interval_rate", None, 100.0))
             out.append(Column("coverage, none being a miss, %", "coverage_penalised", None, 100.0))
             out.append(Column("median width", "interval_width_median"))
+    if named and about("failure_rate"):
+        out.append(Column("no estimate, %", "failure_rate", None, 100.0))
     if named and about("rejection"):
         size = Column("type-I error, %", "rejection", 1 - found.level, 100.0, "rejection_allowed", NULL, False)
         out += [size, Column("power, %", "rejection", None, 100.0, "", REST, False)]

@@ -132,12 +132,12 @@ class SnpTraits(Markers):
     @model_validator(mode="after")
     def _check_traits(self) -> "SnpTraits":
         self._either(("h2", "n_traits"), ("h2_each",))
-        pairs = self._k * (self._k - 1) // 2
+        pairs = self.k * (self.k - 1) // 2
         for name in ("rho_g", "rho_e"):
             self._either((name,), (f"{name}_each",))
             each = getattr(self, f"{name}_each")
             if each is not None and len(each) != pairs:
-                raise ValueError(f"`{name}_each` has {len(each)} values; {self._k} traits have {pairs} pairs")
+                raise ValueError(f"`{name}_each` has {len(each)} values; {self.k} traits have {pairs} pairs")
         try:
             self.covariances()
         except VcbenchError as error:
@@ -145,7 +145,8 @@ class SnpTraits(Markers):
         return self
 
     @property
-    def _k(self) -> int:
+    def k(self) -> int:
+        """Traits."""
         return self.n_traits if self.h2_each is None else len(self.h2_each)
 
     def covariances(self) -> tuple[np.ndarray, np.ndarray]:
@@ -155,11 +156,11 @@ class SnpTraits(Markers):
         def of(rho: float, each: list[float] | None) -> Any:
             if each is None:
                 return rho
-            R = np.eye(self._k)
-            R[np.triu_indices(self._k, 1)] = each
+            R = np.eye(self.k)
+            R[np.triu_indices(self.k, 1)] = each
             return R + np.triu(R, 1).T
 
-        h2 = [self.h2] * self._k if self.h2_each is None else self.h2_each
+        h2 = [self.h2] * self.k if self.h2_each is None else self.h2_each
         return covariances(h2, of(self.rho_g, self.rho_g_each), of(self.rho_e, self.rho_e_each), 1.0)
 
     def build(self, rng: np.random.Generator) -> Traits:

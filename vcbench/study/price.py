@@ -14,7 +14,10 @@ ITERATIONS = {
     "anova": 1,
 }  # fmt: skip
 SECOND_ORDER = 8
-POSTERIOR = {"nuts": (15.0, 0.3), "quadrature": (0.1, 0.01)}  # once a condition and process (compiling), then each fit
+POSTERIOR = {  # once a condition and process (compiling), then each fit
+    "nuts": (15.0, 0.3), "quadrature": (0.1, 0.01),
+    "laplace": (15.0, 0.05), "pathfinder": (15.0, 0.1), "advi": (15.0, 0.1),
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +58,7 @@ def seconds_per_fit(condition: Condition, method: MethodEntry) -> tuple[float, f
 
 def _of_traits(made: SnpTraits, method: MethodEntry) -> tuple[float, float]:
     """Of several traits: the matrix and its decomposition, then every replicate."""
-    n, k = made.n, made.n_traits if made.h2_each is None else len(made.h2_each)
+    n, k = made.n, made.k
     pairs, square = k * (k - 1) / 2, (n / 1000) ** 2
     design = 2e-8 * n * made.p + 0.2 * (n / 1000) ** 3 + 3e-4 * square * made.p / 1000
     if method.name == "heritability":

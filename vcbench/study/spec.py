@@ -16,31 +16,28 @@ from vcbench.study.locate import Path, Place, Span, locate
 from vcbench.study.measures import MEASURES
 from vcbench.study.seeds import digest
 
+PLACEHOLDER = r"\{(\w+)\}"
+
 
 class _Table(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
-class Check(_Table):
-    """One acceptance check: `measure` of `method` for `parameter` (all of them where not named) near `target`.
+class About(_Table):
+    """A measure, of `method` for `parameter` (all of them where not named).
 
     `data` and `where` (a factor's value, or a list of them) name the conditions that it speaks of; without them, all
     that are simulated.
-
-    FAIL where |value − target| > tolerance + z·MCSE, PASS where |value − target| + z·MCSE ≤ tolerance, else
-    INCONCLUSIVE; z is that of `alarm` divided by the number of checks.
     """
 
     measure: Literal[MEASURES]  # type: ignore[valid-type]
-    tolerance: Annotated[float, Field(ge=0)]
-    target: float | None = None
     method: str | list[str] | None = None
     parameter: str | list[str] | None = None
     data: str | list[str] | None = None
     where: dict[str, Any] = {}
 
     def speaks_of(self, condition: Condition) -> bool:
-        """True for the conditions that the check is about."""
+        """True for the conditions that it is about."""
         named = [self.data] if isinstance(self.data, str) else self.data
         if condition.real if named is None else condition.entry not in named:
             return False
@@ -48,6 +45,17 @@ class Check(_Table):
             if condition.factors.get(factor) not in (values if isinstance(values, list) else [values]):
                 return False
         return True
+
+
+class Check(About):
+    """One acceptance check: a measure near `target`.
+
+    FAIL where |value − target| > tolerance + z·MCSE, PASS where |value − target| + z·MCSE ≤ tolerance, else
+    INCONCLUSIVE; z is that of `alarm` divided by the number of checks.
+    """
+
+    tolerance: Annotated[float, Field(ge=0)]
+    target: float | None = None
 
 
 def _named(said: str) -> str:
@@ -67,7 +75,8 @@ class StudyTable(_Table):
     `criterion` is that of the methods that have it, unless they say otherwise. `trace` keeps the path of replicate 0.
     `derive` names functions of the parameters, as `fit.derive` takes them, which get rows of their own ("h2 = snp /
     total"). `reference` is the method that paired measures compare with; `alarm` the chance of a false FAIL, shared by
-    all checks.
+    all checks. `answer` is the report's first paragraph, in which `{name}` stands for the measure that `figures` says
+    under that name: one value with its Monte Carlo error, or the range over the conditions it speaks of.
 
     A `[[data]]` entry has `card` and `real = true`; or a `generator` (or a `card`) with its settings, of which every
     one given as a list of values is an axis of the grid. A `[[methods]]` entry has a `name` and that method's
@@ -90,6 +99,8 @@ class StudyTable(_Table):
     reference: str | None = None
     alarm: Annotated[float, Field(gt=0, lt=1)] = 1e-3
     acceptance: list[Check] = []
+    answer: Text | None = None
+    figures: dict[str, About] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,9 +158,9 @@ def _check_table(raw: Mapping[str, Any]) -> tuple[StudyTable | None, list[Proble
     except ValidationError as error:
         problems = []
         for one in error.errors():
-            inside = one["loc"][0] == "acceptance" and len(one["loc"]) > 1
-            known = Check.model_fields if inside else StudyTable.model_fields
-            problems += explain_errors([one], (), known)
+            tables: dict[str, type[_Table]] = {"acceptance": Check, "figures": About}
+            inside = tables.get(str(one["loc"][0]), StudyTable) if len(one["loc"]) > 1 else StudyTable
+            problems += explain_errors([one], (), inside.model_fields)
         return None, problems
 
 
@@ -177,12 +188,15 @@ def _check_names(
     for i, entry in enumerate(raw.get("methods", []) if isinstance(raw.get("methods"), list) else []):
         if isinstance(entry, dict):
             refers.append((("methods", i, "data"), entry.get("data"), entries, "data entry"))
-    for i, check in enumerate(table.acceptance if table is not None else []):
-        refers.append((("acceptance", i, "method"), check.method, labels, "method"))
-        refers.append((("acceptance", i, "data"), check.data, entries, "data entry"))
-    problems = []
-    for i, check in enumerate(table.acceptance if table is not None else []):
-        problems += _check_where(check, ("acceptance", i, "where"), conditions)
+    said: list[tuple[Path, About]] = []
+    if table is not None:
+        said += [(("acceptance", i), check) for i, check in enumerate(table.acceptance)]
+        said += [(("figures", name), about) for name, about in table.figures.items()]
+    problems = [] if table is None else _check_answer(table)
+    for at, about in said:
+        refers.append(((*at, "method"), about.method, labels, "method"))
+        refers.append(((*at, "data"), about.data, entries, "data entry"))
+        problems += _check_where(about, (*at, "where"), conditions)
     for path, names, known, what in refers:
         for j, name in enumerate([names] if isinstance(names, str) else names or []):
             if isinstance(name, str) and name not in known:
@@ -210,7 +224,23 @@ def _check_traits(
     return problems
 
 
-def _check_where(check: Check, path: Path, conditions: Sequence[Condition]) -> list[Problem]:
+def _check_answer(table: StudyTable) -> list[Problem]:
+    """Placeholders without a figure, and figures without a placeholder."""
+    asked = re.findall(PLACEHOLDER, table.answer or "")
+    problems = []
+    for name in dict.fromkeys(asked):
+        if name not in table.figures:
+            text = f"`answer` names the figure `{name}`, which is not there.{did_you_mean(name, table.figures)}"
+            problems.append(
+                Problem(("answer",), text, f'say it in a table  [figures]  as  {name} = {{ measure = "…" }}')
+            )
+    for name in table.figures:
+        if name not in asked:
+            problems.append(Problem(("figures", name), f"the figure `{name}` is not in `answer`", at_key=True))
+    return problems
+
+
+def _check_where(check: About, path: Path, conditions: Sequence[Condition]) -> list[Problem]:
     """Factors and levels that no condition has."""
     problems = []
     for factor, values in check.where.items():

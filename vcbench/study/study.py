@@ -16,6 +16,7 @@ from vcbench.errors import SpecError, did_you_mean
 from vcbench.study import pool, store
 from vcbench.study.acceptance import Verdict, check_rows
 from vcbench.study.derived import name_of
+from vcbench.study.genomic import SnpTraits
 from vcbench.study.measures import measures
 from vcbench.study.plan import plan_tasks
 from vcbench.study.price import Price, price_study
@@ -24,6 +25,7 @@ from vcbench.study.spec import Spec, read_spec
 from vcbench.study.store import Store, open_store, read_rows, read_traces
 from vcbench.study.summary import Summary, end_lines, summarise
 from vcbench.study.tally import Tally
+from vcbench.study.traits import parameters_of
 from vcbench.study.work import Result, provenance
 
 PACKAGE = Path(vcbench.__file__).resolve().parent
@@ -171,6 +173,16 @@ class Study:
             title=table.title,
             question=table.question,
             aims=table.aims,
+            answer=table.answer,
+            figures={
+                name: {
+                    "measure": about.measure,
+                    "method": [about.method] if isinstance(about.method, str) else about.method,
+                    "parameter": [about.parameter] if isinstance(about.parameter, str) else about.parameter,
+                    "condition": [c.id for c in spec.conditions if about.speaks_of(c)],
+                }
+                for name, about in table.figures.items()
+            },
             spec_hash=spec.spec_hash,
             version=vcbench.__version__,
             seed=table.seed,
@@ -179,6 +191,7 @@ class Study:
             reference=table.reference,
             measures=list(table.measures),
             derived=[name_of(said) for said in table.derive],
+            parameters=_of_traits(spec),
             conditions=[
                 {"id": c.id, "data": c.entry, "real": c.real, "factors": dict(c.factors), "settings": dict(c.settings)}
                 for c in spec.conditions
@@ -198,6 +211,12 @@ class Study:
         from vcbench.report import render
 
         return render(folder)
+
+
+def _of_traits(spec: Spec) -> list[str]:
+    """The parameters of several traits, in their order."""
+    found = [c.generator.k for c in spec.conditions if isinstance(c.generator, SnpTraits)]
+    return list(dict.fromkeys(name for k in found for name in parameters_of(k)))
 
 
 def find_study(path: str | Path) -> Path:

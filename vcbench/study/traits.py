@@ -35,14 +35,8 @@ class Traits:
 
     @property
     def parameters(self) -> dict[str, tuple[str, int, int]]:
-        """Name → (quantity, trait, trait), as `genetic_correlation` names those of one pair; of more than two traits
-        with the traits' numbers: `h2(1)`, `rho_g(1,2)`."""
-        if self.k == 2:
-            return dict(PAIR)
-        out = {f"h2({j + 1})": ("h2", j, j) for j in range(self.k)}
-        for name in ("rho_g", "rho_e"):
-            out |= {f"{name}({a + 1},{b + 1})": (name, a, b) for a, b in combinations(range(self.k), 2)}
-        return out
+        """Name → (quantity, trait, trait): `parameters_of`."""
+        return parameters_of(self.k)
 
     @property
     def truth(self) -> dict[str, float]:
@@ -63,3 +57,14 @@ class Traits:
             genetic = self.root @ (rng.standard_normal((q, self.k)) @ G.T)
             Y[:, :, r] = self.mean + genetic + rng.standard_normal((n, self.k)) @ E.T
         return Y
+
+
+def parameters_of(k: int) -> dict[str, tuple[str, int, int]]:
+    """Name → (quantity, trait, trait), as `genetic_correlation` names those of one pair; of more than two traits with
+    the traits' numbers: `h2(1)`, `rho_g(1,2)`."""
+    if k == 2:
+        return dict(PAIR)
+    out = {f"h2({j + 1})": ("h2", j, j) for j in range(k)}
+    for name in ("rho_g", "rho_e"):
+        out |= {f"{name}({a + 1},{b + 1})": (name, a, b) for a, b in combinations(range(k), 2)}
+    return out

@@ -9,6 +9,8 @@ from vcbench.report.findings import NEAR, Findings, slug, worst_first
 from vcbench.report.pictures.base import PANELS, Figure, chance, condition_panels, domain_of, figure, left_out
 from vcbench.report.tables import Cell, cut, head
 
+WILD = 2.0  # times the largest scatter: where an absurd model SE is drawn, so that the others can be told apart
+
 
 def bias(found: Findings, parameter: str) -> Iterator[Figure]:
     cells = found.cells[(found.cells["parameter"] == parameter) & found.cells["bias"].notna()]
@@ -92,6 +94,10 @@ def errors(found: Findings, parameter: str) -> Iterator[Figure]:
         f"Open diamond: what the methods claim (model SE). {chance(int(cells['se_off'].sum()), int(judged.sum()))}"
         f"{left_out(some, 'the model SE')}"
     )
+    most = WILD * float(frame["x"].max())
+    if (frame["x2"] > most).any():
+        caption += f" Model SEs above {num.significant(most, 2)} are drawn at the right edge."
+        frame["x2"] = frame["x2"].clip(upper=most)
     domain = domain_of([frame["lo"], frame["hi"], frame["x2"]])
     draw = condition_panels(found, frame, shown, domain, "standard error", second=True)
     yield figure(name, "errors", f"Empirical and model SE of {parameter}", caption, table, draw, parameter=parameter)

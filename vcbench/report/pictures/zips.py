@@ -39,7 +39,8 @@ def zips(found: Findings, parameter: str) -> Iterator[Figure]:
     every = pd.concat([p[1] for p in panels])
     if asked:  # one kind's boundless intervals are not to press the others together
         far = float(pd.Series([lines["upper"].quantile(0.9) for _, lines, _ in panels]).median())
-        every = every.clip(upper=max(far, truth) * 1.3)
+        near = min(float(pd.Series([lines["lower"].quantile(0.1) for _, lines, _ in panels]).median()), truth)
+        every = every.clip(lower=near - 0.3 * (truth - near), upper=max(far, truth) * 1.3)
     domain = domain_of([every["lower"], every["upper"]], truth)
     domain[1] = min(
         domain[1], float(every["upper"].quantile(0.98)) * 1.05 if every["upper"].quantile(0.98) > truth else domain[1]
@@ -85,7 +86,7 @@ def zips(found: Findings, parameter: str) -> Iterator[Figure]:
         f"Zip plot of {parameter}, {condition.label}",
         f"Intervals for {parameter} where coverage is farthest from nominal ({condition.label}), stacked by how far "
         "the estimate is off in SEs. Solid lines hold the truth, dashed ones miss it; a perfect method begins to miss "
-        f"at {100 * found.level:g}.{' Lines that reach the right edge go on.' if asked else ''}",
+        f"at {100 * found.level:g}.{' Lines that reach an edge go on.' if asked else ''}",
         table,
         draw,
         parameter=parameter,

@@ -9,7 +9,7 @@ from vcbench.report.findings import Findings
 from vcbench.report.verdicts.agreement import agreement, others
 from vcbench.report.verdicts.base import GLYPH, SPOKEN, Verdict
 from vcbench.report.verdicts.cost import expansion, is_about_expansion, speed
-from vcbench.report.verdicts.ends import acceptance, missing
+from vcbench.report.verdicts.ends import acceptance, missing, unestimated
 from vcbench.report.verdicts.intervals import absent, intervals, profiles, widths
 from vcbench.report.verdicts.judged import bias, coverage, errors
 from vcbench.report.verdicts.rejections import power, size
@@ -36,6 +36,7 @@ def verdicts(found: Findings) -> list[Verdict]:
         None if asked or not about(*INTERVALS) else coverage(found),
         *([size(found), power(found)] if about("rejection") else []),
         errors(found) if about(*ERRORS) else None,
+        unestimated(found),
         speed(found) if about(*STEPS, *TIMES) else None,
         None if first else expansion(found),
         missing(found),

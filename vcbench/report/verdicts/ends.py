@@ -29,6 +29,25 @@ def missing(found: Findings) -> Verdict:
     return Verdict(level, "Missing results", text, "failures")
 
 
+def unestimated(found: Findings) -> Verdict | None:
+    """Of a study that is about it, the share of fits without an estimate of a parameter, at most, and why."""
+    if "failure_rate" not in found.evidence.only:
+        return None
+    cells = found.cells[found.cells["parameter"].isin(found.evidence.judged) & (found.cells["failure_rate"] > 0)]
+    if cells.empty:
+        return Verdict("good", "No estimate", "Every fit has an estimate of every parameter.", "failures")
+    said = []
+    for (parameter, method), mine in cells.groupby(["parameter", "method"], sort=False):
+        most = mine.loc[mine["failure_rate"].idxmax()]
+        share = num.plus_minus(100 * most["failure_rate"], 100 * most["failure_rate_mcse"])
+        said.append(f"{parameter} by {method} in up to {share} % of data sets ({found.label(most['condition'])})")
+    rows = found.evidence.estimates
+    lost = rows[rows["estimate"].isna() & (rows["message"] != "") & rows["parameter"].isin(set(cells["parameter"]))]
+    why = lost["message"].value_counts()
+    reasons = num.listing([f"{text} ({num.percent(n / len(lost))})" for text, n in why.items()], 4)
+    return Verdict("note", "No estimate", f"{num.listing(said, 8)}. Why: {reasons}.", "failures")
+
+
 def acceptance(found: Findings) -> Verdict | None:
     """The specification's own checks, where it has some."""
     counts = found.checks
