@@ -40,6 +40,10 @@ ALIASES = {  # other programs' spellings
     "mcmc": "nuts",
     "hmc": "nuts",
     "bayes": "nuts",
+    "vb": "advi",
+    "vi": "advi",
+    "variational": "advi",
+    "map": "laplace",
     "grid": "quadrature",
     "emreml": "em-reml",
     "em2": "em-simplified",
@@ -80,6 +84,19 @@ class Method:
         assert self.load is not None
         module, _, name = self.load.partition(":")
         return getattr(import_module(module), name)
+
+
+PEERS = tuple(  # other programs; one that is not there says so when asked
+    Method(name, "peer", criteria, False, options, description, f"vcbench.peers.{load}")
+    for name, criteria, options, description, load in (
+        ("lme4", ("reml", "ml"), {"optimizer": str, "timeout": float}, "R's lme4: lmer", "lme4:fit_lme4"),
+        ("nlme", ("reml", "ml"), {"optimizer": str, "timeout": float}, "R's nlme: lme and gls", "nlme:fit_nlme"),
+        ("statsmodels", ("reml", "ml"), {"optimizer": object}, "statsmodels' MixedLM", "statsmodels:fit_statsmodels"),
+        ("gemma", ("reml",), {"timeout": float}, "GEMMA's null model, one relationship matrix", "gemma:fit_gemma"),
+        ("glmm", ("reml", "ml"), {}, "glmm, in Rust", "rust:fit_glmm"),
+        ("mixedlm", ("reml", "ml"), {}, "mixedlm's lmer, in Rust", "rust:fit_mixedlm"),
+    )
+)
 
 
 class Registry(Mapping[str, Method]):
@@ -167,6 +184,17 @@ class Registry(Mapping[str, Method]):
                 load="vcbench.bayes.methods:fit_quadrature",
                 description="exact posterior, up to three variance parameters",
             )
+            approximate = {"draws": int, "estimate": str, "seed": int, "priors": object}
+            for name, own, words in (
+                ("laplace", {}, "posterior by a Gaussian at its mode, log and logit scale"),
+                ("pathfinder", {"paths": int}, "posterior by the best Gaussians on the way to its mode, reweighted"),
+                ("advi", {"max_draws": int}, "posterior by the nearest Gaussian with independent coordinates"),
+            ):
+                self._known[name] = Method(
+                    name, "bayes", ("reml", "ml"), options={**approximate, **own},
+                    load=f"vcbench.bayes.methods:fit_{name}", description=words,
+                )  # fmt: skip
+            self._known |= {peer.name: peer for peer in PEERS}
             for entry in entry_points(group="vcbench.methods"):
                 method = entry.load()
                 self._known[method.name] = method

@@ -1,4 +1,7 @@
-"""`nuts` and `quadrature` as methods like any other: many responses of one design in, one row of results each out."""
+"""Posteriors as methods like any other: many responses of one design in, one row of results each out.
+
+`quadrature` is exact, `nuts` samples the twin, `laplace`, `pathfinder` and `advi` approximate it.
+"""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -114,10 +117,86 @@ def fit_nuts(
     return out
 
 
+def fit_laplace(model: Model, criterion: str, Y: np.ndarray, options: Mapping[str, Any], seed: Any = None) -> list:
+    """`fit_approximate` by the Laplace approximation (`bayes.laplace`)."""
+    return fit_approximate("laplace", model, criterion, Y, options, seed)
+
+
+def fit_pathfinder(model: Model, criterion: str, Y: np.ndarray, options: Mapping[str, Any], seed: Any = None) -> list:
+    """`fit_approximate` by pathfinder (`bayes.pathfinder`); option `paths`."""
+    return fit_approximate("pathfinder", model, criterion, Y, options, seed)
+
+
+def fit_advi(model: Model, criterion: str, Y: np.ndarray, options: Mapping[str, Any], seed: Any = None) -> list:
+    """`fit_approximate` by mean-field variational inference (`bayes.advi`); option `max_draws`."""
+    return fit_approximate("advi", model, criterion, Y, options, seed)
+
+
+def fit_approximate(
+    method: str,
+    model: Model,
+    criterion: str,
+    Y: np.ndarray,
+    options: Mapping[str, Any],
+    seed: Sequence[np.random.SeedSequence] | None = None,
+) -> list[dict[str, Any]]:
+    """An approximate posterior of each column of Y (n, R), on the density that NUTS compiles, once.
+
+    options: `estimate` "median" (default) or "mean", `draws` (default 4000), `priors`, and the method's own. The status
+    says whether the approximation was found; how near it is to the posterior is k̂ in `extra["khat"]`, in the message
+    where it is above 0.7 (`bayes.approximation`).
+    """
+    from vcbench.bayes.approximation import approximate
+    from vcbench.bayes.sampling import compile_twin
+
+    estimate = _estimate(options, ("median", "mean"))
+    wall = time.perf_counter()
+    made = twin(model, options.get("priors"), criterion)
+    compile_twin(made)
+    compiling = time.perf_counter() - wall
+    settings = {k: options[k] for k in ("draws", "paths", "max_draws") if options.get(k) is not None}
+    out = []
+    for j in range(Y.shape[1]):
+        wall, cpu = time.perf_counter(), time.process_time()
+        found = approximate(made, method, seed=None if seed is None else seed[j], y=Y[:, j], **settings)
+        facts = dict(found.attrs)
+        row: dict[str, Any] = {"extra": {}}
+        if "posterior" in found:
+            row = _moments(made, found, Y[:, j], estimate)
+        row["status"], row["message"] = Status(facts.pop("status")), facts.pop("message")
+        row["n_iter"], row["n_eval"] = facts.pop("n_iter"), facts.pop("n_eval")
+        own = {k: v for k, v in facts.items() if k not in ("criterion", "method")}
+        row["extra"] |= own | {"compile_seconds": compiling if j == 0 else 0.0}
+        out.append({**row, **_clock(wall, cpu)})
+    return out
+
+
 def _one_sampled(made: Twin, draws: Any, y: np.ndarray, estimate: str) -> dict[str, Any]:
-    from vcbench.bayes.sampling import diagnose, theta_draws
+    from vcbench.bayes.sampling import diagnose
 
     verdict = diagnose(draws, made)
+    stats = draws["sample_stats"]
+    frame = verdict.frame
+    return _moments(made, draws, y, estimate) | {
+        "status": verdict.status,
+        "message": verdict.message,
+        "n_iter": draws["posterior"].sizes["chain"] * draws["posterior"].sizes["draw"],
+        "n_eval": int(stats["n_steps"].sum()) if "n_steps" in stats else 0,
+        "extra": {
+            "rhat": frame["rhat"].max(),
+            "ess_bulk": frame["ess_bulk"].min(),
+            "ess_tail": frame["ess_tail"].min(),
+            "divergences": verdict.divergences,
+            "bfmi": verdict.bfmi,
+            "by_parameter": {safe(str(k)): v for k, v in frame.to_dict("index").items()},
+        },
+    }
+
+
+def _moments(made: Twin, draws: Any, y: np.ndarray, estimate: str) -> dict[str, Any]:
+    """Estimates, SDs, covariances and limits of θ and β from draws, ℓ at the estimate."""
+    from vcbench.bayes.sampling import theta_draws
+
     model, d = made.source, made.source.n_fixed
     theta = theta_draws(draws, made).reshape(-1, model.n_theta)
     posterior = draws["posterior"]
@@ -125,9 +204,6 @@ def _one_sampled(made: Twin, draws: Any, y: np.ndarray, estimate: str) -> dict[s
     theta_q, beta_q = np.quantile(theta, LEVEL, axis=0), np.quantile(beta, LEVEL, axis=0)
     at = (theta.mean(axis=0), beta.mean(axis=0)) if estimate == "mean" else (theta_q[1], beta_q[1])
     own = made.reduced.bind(y if model.offset is None else y - model.offset)
-    stats = draws["sample_stats"]
-    frame = verdict.frame
-    steps = int(stats["n_steps"].sum()) if "n_steps" in stats else 0
     return {
         "theta": at[0],
         "theta_se": theta.std(axis=0, ddof=1),
@@ -140,18 +216,7 @@ def _one_sampled(made: Twin, draws: Any, y: np.ndarray, estimate: str) -> dict[s
         "beta_lower": beta_q[0],
         "beta_upper": beta_q[2],
         "loglik": _loglik(own, at[0], at[1], made.criterion),
-        "status": verdict.status,
-        "message": verdict.message,
-        "n_iter": len(theta),
-        "n_eval": steps,
-        "extra": {
-            "rhat": frame["rhat"].max(),
-            "ess_bulk": frame["ess_bulk"].min(),
-            "ess_tail": frame["ess_tail"].min(),
-            "divergences": verdict.divergences,
-            "bfmi": verdict.bfmi,
-            "by_parameter": {safe(str(k)): v for k, v in frame.to_dict("index").items()},
-        },
+        "extra": {},
     }
 
 

@@ -8,7 +8,6 @@ import numpy as np
 
 from vcbench.bayes.build import safe
 from vcbench.bayes.prior_choice import prior_scales
-from vcbench.bayes.reduced import Reduced, gls
 from vcbench.bayes.split import TOTAL
 from vcbench.bayes.twin import Twin
 from vcbench.errors import MethodError
@@ -69,10 +68,10 @@ def sample(
     source = twin.source if y is None else twin.source.replace(y=y)
     data = twin.data if y is None else twin.data_of(y)
     compiled = compile_twin(twin)
-    numbers = _numbers(twin)
+    numbers = numbers_of(twin)
     used = {shared.name for shared in compiled.shared_var_keys}
     compiled = compiled.with_data(**{numbers[n]: value for n, value in data.items() if numbers.get(n) in used})
-    compiled = replace(compiled, initial_point_func=_starts(twin, source))
+    compiled = replace(compiled, initial_point_func=_starts(*starting_box(twin, source)))
     out = nutpie.sample(
         compiled,
         draws=int(draws),
@@ -91,8 +90,7 @@ def sample(
         # a built model has names, which its annotation does not say
         posterior = posterior.assign_coords(fixed=list(source.X_names))  # type: ignore[arg-type]
     elif source.n_fixed:
-        reduced = twin.reduced if y is None else twin.reduced.bind(_response(source))
-        posterior = _compose(posterior, twin, reduced, np.random.default_rng(for_beta))
+        posterior = compose(posterior, twin, y, np.random.default_rng(for_beta))
     out["posterior"] = posterior
     verdict = diagnose(out, twin)
     out.attrs.update(status=str(verdict.status), message=verdict.message, criterion=twin.criterion)
@@ -108,7 +106,7 @@ def compile_twin(twin: Twin) -> Any:
     return _COMPILED[twin.key]
 
 
-def _numbers(twin: Twin) -> Mapping[str, str]:
+def numbers_of(twin: Twin) -> Mapping[str, str]:
     if "numbers" not in twin.cache:
         twin.cache["numbers"] = twin.anonymous()[1]
     return twin.cache["numbers"]
@@ -172,12 +170,12 @@ def _parameters(data: "xr.Dataset", twin: Twin | None) -> dict[str, np.ndarray]:
     return out
 
 
-def _compose(data: "xr.Dataset", twin: Twin, reduced: Reduced, rng: np.random.Generator) -> "xr.Dataset":
-    """β | θ, y ~ N(GLS, (XᵀV⁻¹X)⁻¹), one draw for each draw of θ."""
+def compose(data: "xr.Dataset", twin: Twin, y: Any, rng: np.random.Generator) -> "xr.Dataset":
+    """β | θ, y ~ N(GLS, (XᵀV⁻¹X)⁻¹), one draw for each draw of θ; y: another response than the twin's own, or None."""
+    reduced = twin.reduced if y is None else twin.reduced.bind(_response(twin.source.replace(y=y)))
     theta = np.stack([np.asarray(data[safe(n)]) for n in twin.theta_names], axis=-1)
     shape = theta.shape[:2]
-    _, G = reduced.evaluate(theta.reshape(-1, theta.shape[-1]))
-    A, _, gamma = gls(G)
+    A, gamma = reduced.centre(theta.reshape(-1, theta.shape[-1]))
     L = np.linalg.cholesky(A)
     z = rng.standard_normal(gamma.shape)
     gamma = gamma + np.linalg.solve(L.transpose(0, 2, 1), z[..., None])[..., 0]
@@ -185,12 +183,10 @@ def _compose(data: "xr.Dataset", twin: Twin, reduced: Reduced, rng: np.random.Ge
     return data.assign_coords(fixed=list(twin.source.X_names)).assign(beta=(("chain", "draw", "fixed"), beta))  # type: ignore[arg-type]
 
 
-def _starts(twin: Twin, source: Model) -> Any:
-    """Starting points on the unconstrained scale: SDs at half their unit, correlations at 0, β at OLS, jittered.
-
-    Ours and not nutpie's, whose starts stay with the response that the twin was compiled for.
-    """
-    units = prior_scales(source)
+def starting_box(twin: Twin, source: Model) -> tuple[np.ndarray, np.ndarray]:
+    """(centre, half width) (k,) of starts on the unconstrained scale: SDs at half their unit and the parameters of
+    structures where solvers start them, each ± 1 on its log or logit scale; β at OLS."""
+    units, own = prior_scales(source), twin.middle
     variance_of = {free: name for name, free in twin.free.items() if isinstance(name, str)}
     centre: list[float] = []
     width: list[float] = []
@@ -210,9 +206,14 @@ def _starts(twin: Twin, source: Model) -> Any:
             centre += list(np.zeros(source.n_fixed) if rv.name == "gamma" else beta)
             width += list(spread if rv.name == "gamma" else np.abs(np.linalg.inv(twin.reduced.T)) @ spread)
         else:
-            centre.append(0.0)
-            width.append(1.0)
-    middle, reach = np.array(centre), np.array(width)
+            at = own.get(rv.name, np.zeros(1))
+            centre += list(at)
+            width += [1.0] * len(at)
+    return np.array(centre), np.array(width)
+
+
+def _starts(middle: np.ndarray, reach: np.ndarray) -> Any:
+    """Starting points within the box: ours and not nutpie's, which stay with the response that was compiled."""
 
     def start(seed: Any = None) -> np.ndarray:
         return middle + reach * np.random.default_rng(seed).uniform(-1, 1, len(middle))
