@@ -54,7 +54,9 @@ def test_heritability__prints_and_writes_what_the_library_finds(data, tmp_path, 
     assert "      279  used for the GRM" in text
     assert "Genetic correlations of 2 phenotypes, REML" in text
     files = sorted(path.name for path in out.parent.iterdir())
-    assert files == ["a.height.hsq", "a.log", "a.removed.tsv", "a.vc.json", "a.weight.hsq"]
+    assert files == ["a.height.hsq", "a.log", "a.profile.svg", "a.removed.tsv", "a.vc.json", "a.weight.hsq"]
+    picture = (out.parent / "a.profile.svg").read_text()
+    assert all(words in picture for words in ("<svg", "height", "weight", "relative likelihood"))
     assert text.splitlines()[:3] == (out.parent / "a.log").read_text().splitlines()[:3]
     removed = pd.read_csv(out.parent / "a.removed.tsv", sep="\t")
     assert removed["IID"].tolist() == ["s0", "s118", "s119"]

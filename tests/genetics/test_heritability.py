@@ -484,3 +484,47 @@ def test_ids__of_files_and_frames_are_matched_to_the_samples(rng, tmp_path):
         heritability(pheno, K=K)
     with pytest.raises(DataError, match="X has none"):
         heritability(pheno, K=grm, X=X)
+
+
+@pytest.mark.parametrize("h2", [0.0, 0.5])
+def test_profile__is_the_dense_profile_and_crosses_the_level_at_the_limits(h2):
+    """Nelder and Mead over σ² at a given h², by the dense likelihood; χ²_1 at the limits inside [0, 1]."""
+    rng = np.random.default_rng(3)
+    n = 60
+    W = rng.standard_normal((n, 100))
+    K = W @ W.T / 100
+    y = np.linalg.cholesky(h2 * K + (1 - h2) * np.eye(n)) @ rng.standard_normal(n)
+    found = heritability(y, K=K, profiles=True)
+    points = found.profile().set_index("h2")
+    lower, upper = found[0].interval("h2")
+    inside = [limit for limit in (lower, upper) if 0 < limit < 1 - 1e-6]
+    assert inside
+    for limit in inside:
+        at = points.iloc[np.abs(points.index - limit).argmin()]
+        assert at["zeta"] ** 2 == pytest.approx(3.841459, abs=1e-4)
+    assert points["loglik"].max() == pytest.approx(found[0].loglik, abs=1e-7)
+    one = np.ones((n, 1))
+
+    def dense(h, sigma2):
+        V = sigma2 * (h * K + (1 - h) * np.eye(n))
+        iV = np.linalg.inv(V)
+        A = one.T @ iV @ one
+        P = iV - iV @ one @ np.linalg.solve(A, one.T @ iV)
+        logdet = np.linalg.slogdet(V)[1] + np.linalg.slogdet(A)[1]
+        return -0.5 * ((n - 1) * np.log(2 * np.pi) + logdet + y @ P @ y)
+
+    for h in points.index[::17]:
+        if h < 0.999:
+            best = max(dense(h, s) for s in np.geomspace(0.2, 5, 4001))
+            assert points.loc[h, "loglik"] == pytest.approx(best, abs=1e-5)
+
+
+def test_profile__is_kept_where_asked_for_and_drawn(rng):
+    W = rng.standard_normal((40, 90))
+    Y = rng.standard_normal((40, 2))
+    with pytest.raises(MethodError, match=r"no profile of `y1` was kept\. Pass profiles=True"):
+        heritability(Y, K=W @ W.T / 90).profile()
+    with pytest.raises(MethodError, match="no profile of `y1`"):
+        heritability(Y, K=W @ W.T / 90, method="moments", profiles=True).plot()
+    spec = heritability(Y, K=W @ W.T / 90, profiles=True).plot().to_dict()
+    assert [panel["title"]["text"] for panel in spec["concat"]] == [["y1"], ["y2"]]

@@ -63,7 +63,9 @@ def heritability(
     level: Annotated[float, Parameter(help="Confidence level of the intervals.")] = 0.95,
     make_grm: Annotated[bool, Flag, Parameter(help="Write OUT.grm.bin, to be read with --grm.")] = False,
     cache: Annotated[Path | None, Parameter(help="A folder where decompositions are kept.")] = None,
-    out: Annotated[Path | None, Parameter(help="Prefix of .hsq, .vc.json, .removed.tsv and .log.")] = None,
+    out: Annotated[
+        Path | None, Parameter(help="Prefix of .hsq, .profile.svg, .vc.json, .removed.tsv and .log.")
+    ] = None,
     json: Annotated[bool, Flag, Parameter(help="Print the result as JSON.")] = False,
     quiet: Annotated[bool, Flag, Parameter(help="Say nothing on stderr but errors.")] = False,
 ) -> int:
@@ -103,8 +105,9 @@ def heritability(
     page.add(_samples(source, joined, removed, len(rows), matrices))
     page.add([*(_matrix_line(m) for m in matrices), f"BLAS    {describe()}", ""])
     results = _results(
-        Y, X, matrices, methods, options, criterion, prevalence, sample_prevalence, scale, level, cache, progress
-    )
+        Y, X, matrices, methods, options, criterion, prevalence, sample_prevalence, scale, level, cache, progress,
+        profiles=out is not None,
+    )  # fmt: skip
     pairs = _pairs(Y, X, matrices, correlations, scale, level, cache)
     for result in [*results, *pairs]:
         page.add([*(line for line in _body(result)), ""])
@@ -113,7 +116,7 @@ def heritability(
     if out is not None:
         page.add(["", *_write(out, results, pairs, joined, removed, page, make_grm)])
     else:
-        page.add(["nothing was written: --out PREFIX writes .hsq, .vc.json, .removed.tsv and .log"])
+        page.add(["nothing was written: --out PREFIX writes .hsq, .profile.svg, .vc.json, .removed.tsv and .log"])
     print(_json(results, pairs) if json else page.text)
     return (
         0
@@ -182,7 +185,7 @@ def _annotations(path: Path | None, bfile: str | None, source: Source) -> dict[s
 
 def _results(
     Y: Any, X: Any, matrices: "list[Matrix]", methods: "dict[str, Method]", options: dict[str, Any], criterion: Any,
-    prevalence: Any, sample: Any, scale: str, level: float, cache: Any, progress: bool,
+    prevalence: Any, sample: Any, scale: str, level: float, cache: Any, progress: bool, profiles: bool,
 ) -> "list[Heritability]":  # fmt: skip
     """One result a method; a criterion and options go to those that have them."""
     from vcbench.genetics.heritability import heritability as estimate
@@ -197,7 +200,7 @@ def _results(
         out.append(
             estimate(
                 Y, given, X, name, own, level=level, scale=scale, prevalence=prevalence, sample_prevalence=sample,
-                cache=cache, progress=progress, **has,
+                cache=cache, progress=progress, profiles=profiles, **has,
             )
         )  # fmt: skip
     return out
@@ -320,6 +323,12 @@ def _write(
         path = _beside(out, ".hsq" if len(best) == 1 else f".{t.name}.hsq")
         best.to_hsq(path, t.name)
         written.append(f"{path} (GCTA format)")
+    if any(t.profile_rows is not None for t in best):
+        from vcbench.report.diagnostics.h2_profile import h2_profiles
+        from vcbench.report.svg import save
+
+        path = save(h2_profiles(best), _beside(out, ".profile.svg"), "Profile likelihood of h²")
+        written.append(str(path))
     path = _beside(out, ".vc.json")
     path.write_text(_json(results, pairs) + "\n", encoding="utf-8")
     written.append(str(path))

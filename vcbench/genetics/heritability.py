@@ -51,6 +51,7 @@ def heritability(
     names: Sequence[str] | None = None,
     X_names: Sequence[str] | None = None,
     cache: Any = None,
+    profiles: bool = False,
     progress: Progress = False,
     **options: Any,
 ) -> Heritability:
@@ -68,10 +69,11 @@ def heritability(
 
     method, criterion, options: any of `vcbench.METHODS` that this model has ("auto", "ai", "em", "px-em", "moments",
     …). se: the definition of standard errors that is shown, "average" (default; GCTA's), "observed" or "expected"; of
-    moments "sandwich". scale: "unit" takes h² = V(G)/(V(G) + V(e)), as GCTA; "trace" counts V(G)·tr(CKC)/n, what K
-    adds to the variance in the sample, as GEMMA's pve. level: of the profile intervals of V(G), V(e), Vp and h²
-    (within [0, 1]). prevalence: of a binary phenotype, for h² on the liability scale; sample_prevalence: its
-    proportion of cases (default: that of the data). Both may be given by phenotype.
+    moments "sandwich". scale: "unit" takes h² = V(G)/(V(G) + V(e)), as GCTA; "trace" counts V(G)·tr(CKC)/n, what K adds
+    to the variance in the sample, as GEMMA's pve. level: of the profile intervals of V(G), V(e), Vp and h² (within [0,
+    1]); profiles: keep the curve, for `Heritability.profile` and `plot`. prevalence: of a binary phenotype, for h² on
+    the liability scale; sample_prevalence: its proportion of cases (default: that of the data). Both may be given by
+    phenotype.
 
     Raises DataError, ModelError and MethodError before any work, naming what is wrong.
     """
@@ -97,7 +99,7 @@ def heritability(
         for (name, value), column in zip(binary.items(), phenotypes.values.T, strict=True)
         if value is not None
     }
-    asked = _Asked(method, criterion, dict(options), scale, se, level)
+    asked = _Asked(method, criterion, dict(options), scale, se, level, profiles)
     if known.kind == "stochastic":
         from vcbench.genetics.without_matrix import without_matrix
 
@@ -120,11 +122,11 @@ def heritability(
 class _Asked:
     """What was asked of every phenotype."""
 
-    __slots__ = ("criterion", "level", "method", "options", "scale", "se")
+    __slots__ = ("criterion", "level", "method", "options", "profiles", "scale", "se")
 
-    def __init__(self, method, criterion, options, scale, se, level) -> None:
+    def __init__(self, method, criterion, options, scale, se, level, profiles=False) -> None:
         self.method, self.criterion, self.options = method, criterion, options
-        self.scale, self.se, self.level = scale, se, level
+        self.scale, self.se, self.level, self.profiles = scale, se, level, profiles
 
 
 def _of(value: float | Mapping[str, float] | None, name: str) -> float | None:
@@ -226,12 +228,14 @@ def _trait(
     loglik0 = by_h.loglik(0.0)
     d = kernel.model.n_fixed - n_missing
     covariances, definition = _covariances(found, kernel, criterion, kind, asked.se)
-    test, limits, slope, raw = None, {}, float("nan"), None
+    test, limits, slope, raw, curve = None, {}, float("nan"), None, None
     status, message = found.status, found.message
     if kind == "solver" and np.isfinite(found.loglik):
         share = k * theta[0] / (k * theta[0] + theta[-1])
         test = one_variance(2.0 * (found.loglik - loglik0))
         limits = by_h.intervals(share, found.loglik, chi2_quantile(asked.level))
+        if asked.profiles:
+            curve = by_h.curve(share, *limits["h2"])
         if status is Status.AT_BOUNDARY:
             slope = by_h.slope() if theta[0] == 0 else slope
             raw = moments(kernel)
@@ -249,7 +253,7 @@ def _trait(
         dict(zip(names[:d], found.beta_se.to_numpy()[:d].tolist(), strict=True)),
         found.method, found.criterion, status, message, found.n_iter, found.seconds,
         _shared(eigen, n_missing), expected_se(kernel, np.array([k])), slope, raw,
-        unconstrained=gcta, trace_rows=found.trace_rows,
+        unconstrained=gcta, trace_rows=found.trace_rows, profile_rows=curve,
     )  # fmt: skip
 
 

@@ -79,6 +79,29 @@ class Heritability:
         out.insert(0, "iteration", np.arange(len(rows)))
         return out.assign(seconds=rows[:, -1])
 
+    def profile(self, phenotype: int | str = 0) -> "pd.DataFrame":
+        """The profile likelihood of h² on [0, 1]: h2, loglik, and zeta, ± the root of twice the fall from the maximum.
+
+        Raises MethodError unless `heritability(…, profiles=True)` kept it: of one relationship matrix, by likelihood.
+        """
+        import pandas as pd
+
+        t = self[phenotype]
+        if t.profile_rows is None:
+            raise MethodError(
+                f"no profile of `{t.name}` was kept. Pass profiles=True; there is one of a single relationship matrix "
+                "and a method that climbs the likelihood."
+            )
+        h, loglik = t.profile_rows.T
+        fall = np.maximum(2.0 * (t.loglik - loglik), 0.0)
+        return pd.DataFrame({"h2": h, "loglik": loglik, "zeta": np.sign(h - t.h2) * np.sqrt(fall)})
+
+    def plot(self) -> Any:
+        """The profiles of h² as an Altair chart, a panel a phenotype. MethodError as `profile`."""
+        from importlib import import_module
+
+        return import_module("vcbench.report.diagnostics.h2_profile").chart(self)
+
     def summary(self, phenotype: int | str | None = None) -> str:
         """The result on a page: one phenotype in full, or a row for each of several."""
         from vcbench.genetics.words import page, table

@@ -133,6 +133,14 @@ class Shares:
             out["V(e)"] = (0.0, out["V(e)"][1])
         return out
 
+    def curve(self, h_hat: float, low: float, high: float, n_points: int = 121) -> np.ndarray:
+        """(m, 2): h ascending over [0, 1 − EDGE] and ℓ at its best there, half of the points about the interval [low,
+        high], ĥ and the limits among them."""
+        top, width = 1.0 - EDGE, high - low
+        near = np.linspace(max(low - 0.6 * width, 0.0), min(high + 0.6 * width, top), n_points // 2)
+        h = np.unique(np.clip([*np.linspace(0.0, top, n_points // 2), *near, h_hat, low, high], 0.0, top))
+        return np.column_stack([h, [self.loglik(value) for value in h]])
+
 
 def _least(f: Callable[[float], float], low: float, high: float) -> float:
     """The least value of f on [low, high], ends included; f has one valley there."""

@@ -77,6 +77,7 @@ class Trait:
     liability: Liability | None = None
     unconstrained: np.ndarray | None = field(default=None, repr=False)
     trace_rows: np.ndarray | None = field(default=None, repr=False)
+    profile_rows: np.ndarray | None = field(default=None, repr=False)  # (m, 2): h², ℓ at its best there
 
     @property
     def n(self) -> int:
