@@ -13,7 +13,7 @@ def lines_of(sbc: Any) -> list[str]:
     rows = []
     for name, row in table.iterrows():
         rows.append([
-            str(name), f"{row['n']}", f"{row['gated']}", _p(row["p"]), _e(row["e"]), f"{row['mean_z']:+.2f}",
+            str(name), f"{row['n']}", f"{row['gated']}", pvalue(row["p"]), evalue(row["e"]), f"{row['mean_z']:+.2f}",
             f"{row['sd_z']:.2f}", row["verdict"], row["words"],
         ])  # fmt: skip
     lines = [f"{sbc.name} · {sbc.method} · {sbc.n} replicates from the prior", ""]
@@ -37,11 +37,11 @@ def _sentence(sbc: Any, table: Any) -> str:
     return f"all {len(table)} quantities are calibrated; {level}"
 
 
-def _p(p: float) -> str:
+def pvalue(p: float) -> str:
     if p != p:
         return "–"
     return f"{p:.3f}" if p >= 1e-3 else f"{p:.0e}" if p > LEAST else f"< {LEAST:.0e}"
 
 
-def _e(e: float) -> str:
+def evalue(e: float) -> str:
     return "–" if e != e else f"{e:.2g}" if e < 1e4 else f"{e:.0e}"
