@@ -19,6 +19,8 @@ import vcbench as vc
 from vcbench import kernels
 from vcbench.bayes import HalfNormal, twin
 from vcbench.bayes.coordinates import Coordinates, shape_of
+from vcbench.bayes.markov import Markov
+from vcbench.bayes.priors import partial_correlations
 from vcbench.bayes.sampled import effect_shape
 from vcbench.errors import ModelError
 from vcbench.model.covariance_text import KINDS as COVARIANCE_KINDS
@@ -131,6 +133,42 @@ def test_twin__of_a_structure_less_its_prior_is_the_dense_kernels_loglik(name, r
     check(model, "reml", rng, 5, int(model.n_theta <= FEW))
 
 
+IN_TIME = [
+    *(f"{kind}, group=subject)" for kind in ("ar1(visit", "ar1(day", "ar1h(label", "ante1(label", "exponential(day")),
+    "by(sex, ar1(visit, group=subject))",
+    "weights(w) * ar1(visit, group=subject)",
+]
+
+
+@pytest.mark.parametrize("criterion", ["reml", "ml"])
+@pytest.mark.parametrize("name", IN_TIME)
+def test_twin__of_residuals_that_are_markov_in_time_needs_their_steps_alone(name, criterion, rng):
+    model = built(name)[1]
+    made = twin(model, criterion=criterion)
+    assert isinstance(made.reduced, Markov)
+    check(model, criterion, rng, 5, int(model.n_theta <= FEW))
+    thetas, kernel = points(model, rng, 2)
+    A, gamma = made.reduced.centre(np.array(thetas))
+    for k, theta in enumerate(thetas):
+        at = kernel.evaluate(theta, criterion=criterion)
+        np.testing.assert_allclose(gamma[k], at.gamma, rtol=1e-8, atol=1e-10)
+        np.testing.assert_allclose(A[k], at.QtVinvQ, rtol=1e-8, atol=1e-10)
+        assert made.reduced.loglik(theta, criterion)[0] == pytest.approx(at.loglik, rel=1e-9)
+    y = model.y + rng.normal(size=model.n_obs)
+    moved, fresh = made.data_of(y), twin(model.replace(y=y), criterion=criterion)
+    assert fresh.key == made.key
+    for data, value in fresh.data.items():
+        np.testing.assert_allclose(moved[data], value, rtol=1e-9, atol=1e-12, err_msg=data)
+
+
+def test_twin__of_residuals_in_time_is_of_one_size_whatever_n():
+    d = pd.DataFrame({"g": np.repeat(np.arange(300), 10), "t": np.tile(np.arange(10), 300)})
+    d["y"] = np.random.default_rng(1).normal(size=len(d))
+    made = twin(vc.Model.from_formula("y ~ 1", d, residual="ar1(t, group=g)"))
+    assert sum(a.size for a in made.data.values()) < 30
+    assert "steps of 1 kinds" in made.explain()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("criterion", ["reml", "ml"])
 @pytest.mark.parametrize("name", STRUCTURES)
@@ -187,6 +225,37 @@ def test_coordinates__are_a_bijection_with_one_for_each_entry_of_theta(name, rng
         positive = [c.axis.kind in ("sd", "range") for c in coordinates.items]
         inside = [v > 0 and (free or v < 1) for v, free in zip(x, positive, strict=True)]
         assert all(inside)
+
+
+# structure, its p, and the correlations that they stand for on the ranges of MATH §9
+RANGES = {
+    "ar1(visit, group=subject)": ([0.3], [-0.4]),
+    "cs(group=subject)": ([0.3], [-0.25 + 1.25 * 0.3]),  # up to five rows a subject
+    "toeplitz(visit, group=subject)": ([0.7, 0.5, 0.5, 0.5], [0.4, 0.4**2, 0.4**3, 0.4**4]),  # an AR(1)
+    "ma(2, visit, group=subject)": ([0.7, 0.5], [0.4 / 1.16, 0.0]),  # an MA(1) of 0.4
+    "arma11(visit, group=subject)": ([0.7, 0.9], [0.4, -0.3 + 0.9]),
+    "banded(2, visit, group=subject)": ([0.6, 0.4], [0.2, -0.2]),
+}
+
+
+@pytest.mark.parametrize("name", RANGES)
+def test_coordinates__scale_each_correlation_to_its_range(name):
+    p, rho = RANGES[name]
+    theta = Coordinates.of(built(name)[1]).theta([1.5, *p])
+    np.testing.assert_allclose(theta, [2.25, *rho], rtol=1e-9, atol=1e-9)
+
+
+def test_coordinates__of_free_matrices_are_canonical_partial_correlations(rng):
+    model = built("un(label, group=subject)")[1]
+    coordinates = Coordinates.of(model)
+    theta = points(model, rng, 1)[0][0]
+    x = dict(zip([c.free_name for c in coordinates.items], coordinates.values(model.working.w(theta)), strict=True))
+    S = np.zeros((5, 5))
+    S[np.triu_indices(5)] = theta  # by row of the upper triangle is by column of the lower
+    sd, rho = partial_correlations(S + np.triu(S, 1).T)
+    for (i, j), value in rho.items():
+        assert x[f"residual:partial(v{i + 1},v{j + 1})"] == pytest.approx(0.5 * (1 + value), rel=1e-8)
+    assert x["residual:var(v3)"] == pytest.approx(sd[2])
 
 
 def test_coordinates__of_a_family_unknown_here_are_those_of_its_limits():

@@ -5,9 +5,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vcbench.bayes.by_kernel import ByKernel, Likelihood
+from vcbench.bayes.by_kernel import ByKernel, TwinLikelihood
 from vcbench.bayes.coordinates import Coordinate, Coordinates
-from vcbench.bayes.graph import loglik_graph
+from vcbench.bayes.graph import eliminate, loglik_graph
+from vcbench.bayes.markov import Markov
 from vcbench.bayes.prior_choice import prior_scales
 from vcbench.bayes.priors import FROM_VARIANCE, Beta, Priors
 from vcbench.bayes.reduced import Reduced
@@ -49,7 +50,7 @@ def build_model(
     model: Model,
     priors: Priors,
     criterion: str,
-    likelihood: Likelihood,
+    likelihood: TwinLikelihood,
     data: Mapping[str, np.ndarray],
     free: Mapping[Any, str],
     label: Callable[[str], str] = str,
@@ -159,11 +160,16 @@ def _correlations(coordinates: Coordinates, w: Sequence[Any], x: Sequence[Any], 
                 pm.Deterministic(label(name), w[int(place)] / (sd[a] * sd[b]))
 
 
-def _loglik(likelihood: Likelihood, criterion: str, d: Mapping[str, Any], w: list[Any], gamma: list[Any] | None) -> Any:
+def _loglik(
+    likelihood: TwinLikelihood, criterion: str, d: Mapping[str, Any], w: list[Any], gamma: list[Any] | None
+) -> Any:
     import pytensor.tensor as pt
 
     if isinstance(likelihood, Reduced):
         return loglik_graph(likelihood, d, w, criterion, gamma)
+    if isinstance(likelihood, Markov):
+        logdet, g = likelihood.parts(w, d, pt)
+        return eliminate(logdet, g, d, likelihood.n_fixed, criterion, gamma)
     assert isinstance(likelihood, ByKernel)
     from vcbench.bayes.op import KernelLoglik
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from vcbench import kernels
+from vcbench.bayes.markov import Markov
 from vcbench.bayes.reduced import Reduced
 from vcbench.kernels.structured import StructuredKernel
 from vcbench.model.model import Model
@@ -127,13 +128,17 @@ class ByKernel:
 
 
 Likelihood = Reduced | ByKernel
+TwinLikelihood = Reduced | Markov | ByKernel
 
 
-def likelihood_of(model: Model) -> Likelihood:
-    """Sufficient statistics where V falls into small blocks or has one relationship matrix, else the model's kernel."""
+def likelihood_of(model: Model) -> TwinLikelihood:
+    """Sufficient statistics where V falls into small blocks, has one relationship matrix, or is that of residuals that
+    are Markov in time; else the model's kernel."""
     name = kernels.choose(model)[0]
     if Reduced.why_not(model) is None and (name in ("grouped", "spectral") or not model.components):
         return Reduced.of(model)
+    if Markov.why_not(model) is None:
+        return Markov.of(model)
     return ByKernel.of(model)
 
 

@@ -39,7 +39,7 @@ def random_effects(draws: "xr.DataTree | xr.Dataset", twin: "Twin", seed: Any = 
     model = twin.source if y is None else twin.source.replace(y=y)
     if not model.components:
         raise ModelError("this model has no random effects to draw.")
-    found: Any = draws.get("posterior", draws)
+    found: Any = draws.get("posterior", draws)  # type: ignore[arg-type]
     missing = [n for n in twin.theta_names if safe(n) not in found]
     if missing:
         raise ModelError(f"the draws lack `{missing[0]}`: they are of another model.")

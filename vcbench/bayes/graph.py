@@ -23,12 +23,21 @@ def loglik_graph(
     """ℓ_REML(θ), or ℓ_ML(γ, θ), from the statistics `d` of `reduced`: the formulas of `reduced` in PyTensor."""
     import pytensor.tensor as pt
 
-    sigma2, n_fixed = theta[-1], reduced.n_fixed
+    sigma2 = theta[-1]
     logdet = d["n_within"] * pt.log(sigma2)
     g = d["within"] / sigma2
     if len(theta) > 1:
         part, cross = (_small_graph if reduced.small else _large_graph)(reduced, d, theta)
         logdet, g = logdet + part, g + cross
+    return eliminate(logdet, g, d, reduced.n_fixed, criterion, gamma)
+
+
+def eliminate(
+    logdet: Any, g: Any, d: Mapping[str, Any], n_fixed: int, criterion: str, gamma: list[Any] | None
+) -> "TensorVariable":
+    """ℓ from log|V| and g, the lower triangle of G = [Q y]ᵀV⁻¹[Q y]: β integrated out, or γ as given."""
+    import pytensor.tensor as pt
+
     low = lower_triangle(n_fixed + 1)
     G = {pair: g[i] for i, pair in enumerate(low)}
     constant = d["constant"]

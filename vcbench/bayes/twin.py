@@ -13,8 +13,9 @@ import numpy as np
 
 from vcbench import kernels
 from vcbench.bayes.build import Numbered, build_model, free_names, safe
-from vcbench.bayes.by_kernel import Likelihood, likelihood_of
+from vcbench.bayes.by_kernel import TwinLikelihood, likelihood_of
 from vcbench.bayes.coordinates import Coordinates
+from vcbench.bayes.markov import Markov
 from vcbench.bayes.prior_choice import resolve
 from vcbench.bayes.priors import FROM_VARIANCE, Beta, Priors
 from vcbench.bayes.priors import form as form_of
@@ -54,7 +55,7 @@ class Twin:
     source: Model
     priors: Priors
     criterion: str
-    reduced: Likelihood
+    reduced: TwinLikelihood
     data: Mapping[str, np.ndarray]
     key: tuple
     free: Mapping[Any, str] = field(repr=False)
@@ -198,6 +199,12 @@ class Twin:
         if self.form != "marginal":
             sizes = [f"{c.name} {' × '.join(map(str, effect_shape(c)))}" for c in self.source.components]
             return f"Random effects are sampled: {', '.join(sizes)}; n = {self.source.n_obs} observations."
+        numbers = sum(a.size for a in self.data.values())
+        if isinstance(r, Markov):
+            return (
+                f"Residuals are Markov in time, steps of {len(r.steps.gap)} kinds: {numbers:,} numbers stand for "
+                f"n = {r.n_obs} observations."
+            )
         if not isinstance(r, Reduced):
             name, reason = kernels.choose(self.source)
             return (
@@ -210,7 +217,6 @@ class Twin:
             size = f"{int(r.count.sum())} blocks of size {r.m}, {len(r.count)} distinct"
         else:
             size = f"{len(r.count)} dense block(s) of size {r.m}"
-        numbers = sum(a.size for a in self.data.values())
         return f"Random effects are integrated out: {size}; {numbers:,} numbers stand for n = {r.n_obs} observations."
 
     def _x(self, theta: np.ndarray) -> np.ndarray:
@@ -296,7 +302,7 @@ def _scales(priors: Priors) -> dict[str, np.ndarray]:
     return out
 
 
-def _key(coordinates: Coordinates, priors: Priors, criterion: str, reduced: Likelihood, form: str) -> tuple:
+def _key(coordinates: Coordinates, priors: Priors, criterion: str, reduced: TwinLikelihood, form: str) -> tuple:
     """All that the compiled density depends on beside `pm.Data`; names are not among it."""
     families = tuple(form_of(p) for p in (*priors.sd.values(), *priors.shape.values()))
     if priors.split is not None:
