@@ -42,8 +42,11 @@ def build(y, X, time, subject) -> pm.Model:
         beta = pm.Flat("beta", shape=X.shape[1], initval=np.linalg.lstsq(X, y, rcond=None)[0])
         sigma = pm.HalfNormal("sigma", sigma=sd_y, dims="time")
         rho = pm.Uniform("rho", -1, 1, dims="later")
-        reach = pt.stack([pt.stack([pt.prod(rho[s:t]) if s < t else pt.zeros(()) for t in range(T)]) for s in range(T)])
-        kappa = reach[last, step]  # 0 where a subject is seen for the first time
+        reach = [[pt.zeros(()) for _ in times] for _ in times]
+        for s in range(T):
+            for t in range(s + 1, T):
+                reach[s][t] = rho[t - 1] * (reach[s][t - 1] if t > s + 1 else 1)
+        kappa = pt.stack([pt.stack(row) for row in reach])[last, step]  # 0 where a subject is seen for the first time
         mean = pm.math.dot(X, beta)
         pm.Normal(
             "y",

@@ -2,8 +2,9 @@
 
     y = Xβ + e,    Cov(e_rc, e_st) = σ² ρ_row^|r−s| ρ_col^|c−t|
 
-On a full grid of R × C plots V = σ² Σ_row ⊗ Σ_col, and both factors have bidiagonal roots of their inverse: the whitened
-field a takes from each plot its neighbour, (e_t − ρe_{t−1})/√(1 − ρ²), in one direction and then in the other, so that
+On a full grid of R × C plots V = σ² Σ_row ⊗ Σ_col, and both factors have bidiagonal roots of their inverse: the
+whitened field a takes from each plot its neighbour, (e_t − ρe_{t−1})/√(1 − ρ²), in one direction and then in the other,
+so that
 
     log|V| = RC log σ² + C(R − 1) log(1 − ρ_row²) + R(C − 1) log(1 − ρ_col²),    eᵀV⁻¹e = ‖a‖²/σ²,
 

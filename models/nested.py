@@ -3,8 +3,8 @@
     y_ijk = x_ijkᵀβ + b_i + c_ij + e_ijk,    b_i ~ N(0, σ_b²),  c_ij ~ N(0, σ_c²),  e_ijk ~ N(0, σ_e²)
 
 With e = y − Xβ a cask's n_ij rows have the mean ē_ij ~ N(b_i, λ_ij/n_ij), λ_ij = n_ij σ_c² + σ_e², and scatter around
-it by σ_e² alone; then the casks of a batch are rows with known precision w_ij = n_ij/λ_ij and a common effect. With N rows
-in C casks, s_i = Σ_j w_ij and t_i = Σ_j w_ij ē_ij,
+it by σ_e² alone; then the casks of a batch are rows with known precision w_ij = n_ij/λ_ij and a common effect. With N
+rows in C casks, s_i = Σ_j w_ij and t_i = Σ_j w_ij ē_ij,
 
     log|V|   = (N − C) log σ_e² + Σ_ij log λ_ij + Σ_i log(1 + σ_b² s_i)
     eᵀ V⁻¹ e = Σ(e_ijk − ē_ij)²/σ_e² + Σ_ij w_ij ē_ij² − Σ_i σ_b² t_i²/(1 + σ_b² s_i):

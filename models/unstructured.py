@@ -3,8 +3,8 @@
     y_i ~ N(X_i β, Σ),    Σ (T, T) free,    i = 1 … n subjects seen at the same T times
 
 Σ = diag(τ) C diag(τ) with C ~ LKJ(2): one T × T Cholesky factor for all subjects. Data: Potthoff & Roy (1964),
-Biometrika 51, 313–326; model: Jennrich & Schluchter (1986), Biometrics 42, 805–820. Prior: Lewandowski, Kurowicka & Joe (2009),
-Journal of Multivariate Analysis 100, 1989–2001.
+Biometrika 51, 313–326; model: Jennrich & Schluchter (1986), Biometrics 42, 805–820. Prior: Lewandowski, Kurowicka & Joe
+(2009), Journal of Multivariate Analysis 100, 1989–2001.
 
     data = pandas.read_csv("pr.csv")
     male = data["Gender"] == "M"

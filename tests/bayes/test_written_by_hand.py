@@ -1,95 +1,126 @@
 """The PyMC models beside the cards: ℓ_ML(β, θ) with all constants, and the law of the generated twin."""
 
-import importlib.util
-from pathlib import Path
+from functools import cache
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from bayes.problems import card_model, card_with_data, random_theta
+from bayes.by_hand import BY_HAND, build, load, natural, unconstrain
+from bayes.problems import card_with_data, random_theta
 from oracle import plain
 
 import vcbench as vc
 from vcbench import kernels
 from vcbench.bayes import twin
+from vcbench.bayes.coordinates import Coordinates
+from vcbench.bayes.prior_choice import prior_scales
+from vcbench.cards import find_cards, load_card
 
-MODELS = Path(vc.__file__).parents[1] / "models"
-CARDS = ("one_way", "one_way:boundary", "random_slope", "rat_weight", "three_components", "snp_heritability")
-
-
-def load(stem):
-    """The module models/<stem>.py; `models` is no package."""
-    spec = importlib.util.spec_from_file_location(f"models_{stem}", MODELS / f"{stem}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def by_hand(name, model):
-    """The hand-written pm.Model of a card's data."""
-    stem = name.partition(":")[0]
-    build = load(stem).build
-    if stem == "three_components":
-        return build(model.y, model.X, *(c.Z for c in model.components))
-    if stem == "snp_heritability":
-        (c,) = model.components
-        K = c.K if c.Z is None else c.Z @ (np.eye(c.Z.shape[1]) if c.K is None else c.K) @ c.Z.T
-        return build(model.y, K, model.X)
-    (c,) = model.components
-    labels = np.array(c.levels)[c.codes]
-    return build(model.y, labels) if stem == "one_way" else build(model.y, model.X[:, 1], labels)
+SLOW = pytest.mark.slow
+NOT_BY_HAND = {  # variants whose model is another one than that of the card's hand-written model
+    "random_slope:uncorrelated", "rat_weight:sex", "rat_weight:males_diet", "field_trial:rows_and_columns",
+}  # fmt: skip
+QUICK = {
+    "one_way", "random_slope", "three_components", "snp_heritability", "ar1", "crossed", "cs", "heteroscedastic",
+    "nested", "split_plot", "toeplitz",
+}  # fmt: skip
 
 
-def point(pymc_model, stem, theta, beta, Omega):
-    """The value variables of a hand-written model at natural θ and β."""
-    log_sd = 0.5 * np.log(theta)
-    values = {
-        "mu": beta[0] if stem == "one_way" else None,
-        "beta": beta,
-        "sigma_u": log_sd[0],
-        "sigma_g": log_sd[0],
-        "sigma_1": log_sd[0],
-        "sigma_2": log_sd[1] if len(theta) > 1 else None,
-        "sigma_e": log_sd[-1],
-        "sigma": log_sd[-1],
-    }
-    if Omega is not None:
-        L = np.linalg.cholesky(Omega)
-        L[np.diag_indices(len(L))] = np.log(np.diag(L))
-        values["Omega"] = L[np.tril_indices(len(L))]
-    return {pymc_model.rvs_to_values[rv].name: values[rv.name] for rv in pymc_model.free_RVs}
+def cards():
+    names = [name for stem in find_cards() for name in (stem, *load_card(stem).variants) if name not in NOT_BY_HAND]
+    return [pytest.param(name, marks=() if name in QUICK else SLOW) for name in names]
 
 
-def loglik_of(pymc_model):
-    """Log density less PyMC's own log prior, no Jacobians."""
+@cache
+def both(name):
+    """A card's model, its kernel, its hand-written and its generated PyMC model, with β, and their log densities."""
     from pytensor.compile.mode import Mode
 
+    card = card_with_data(name)
+    model = card.model()
+    by_hand, generated = build(name, card, model), twin(model, criterion="ml")
     mode = Mode("py", "fast_compile")
-    joint = pymc_model.compile_logp(jacobian=False, mode=mode)
-    prior = pymc_model.compile_logp(vars=pymc_model.free_RVs, jacobian=False, mode=mode)
-    return lambda at: float(joint(at)) - float(prior(at))
+
+    def compiled(pymc_model, jacobian=False, of=None):
+        return pymc_model.compile_logp(vars=of, jacobian=jacobian, mode=mode)
+
+    return SimpleNamespace(
+        model=model, by_hand=by_hand, twin=generated, kernel=kernels.build(model), coordinates=Coordinates.of(model),
+        unconstrain=unconstrain(by_hand),
+        joint=compiled(by_hand), prior=compiled(by_hand, of=by_hand.free_RVs),
+        joint_z=compiled(by_hand, True), twin_z=compiled(generated.model, True),
+    )  # fmt: skip
 
 
-@pytest.mark.parametrize("name", CARDS)
+def draw_z(it, rng):
+    """Coordinates of θ on the real line, SDs of the size of the data's, and β about the least-squares one."""
+    units = prior_scales(it.model)
+    z = np.empty(len(it.coordinates.items))
+    for j, c in enumerate(it.coordinates.items):
+        z[j] = np.log(units[c.name] * rng.uniform(0.2, 1.2)) if c.axis.kind == "sd" else rng.normal()
+    spread = np.linalg.inv(it.kernel.basis.T) @ np.full(it.model.n_fixed, it.model.y.std())
+    return z, it.kernel.beta0 + spread * rng.normal(size=it.model.n_fixed)
+
+
+def theta_of(it, z):
+    kinds = [c.axis.kind for c in it.coordinates.items]
+    return it.coordinates.theta(
+        [np.exp(v) if kind == "sd" else 1 / (1 + np.exp(-v)) for kind, v in zip(kinds, z, strict=True)]
+    )
+
+
+def hand_z(it, name, z, beta):
+    """The unconstrained variables of the hand-written model."""
+    return it.unconstrain(natural(name, it.model, theta_of(it, z), beta))
+
+
+def log_volume(it, name, z, beta):
+    """log |∂(variables by hand)/∂(variables of the twin)| by central differences of fourth order.
+
+    Without β: both densities are flat there, of β and of γ = T(β − β_0), and a flat density has no constant.
+    """
+
+    def flat(z):
+        at = hand_z(it, name, z, beta)
+        return np.concatenate([np.atleast_1d(v) for n, v in at.items() if n not in ("mu", "beta")])
+
+    h, J = 1e-3, np.empty((len(z), len(z)))
+    for j, e in enumerate(np.eye(len(z)) * h):
+        J[:, j] = (8 * (flat(z + e) - flat(z - e)) - (flat(z + 2 * e) - flat(z - 2 * e))) / (12 * h)
+    return np.linalg.slogdet(J)[1]
+
+
+def test_written_by_hand__every_card_has_one():
+    assert set(BY_HAND) == set(find_cards())
+
+
+@pytest.mark.parametrize("name", cards())
 def test_written_by_hand__less_its_prior_is_the_kernels_loglik(name, rng):
-    model, stem = card_model(name), name.partition(":")[0]
-    pymc_model = by_hand(name, model)
-    loglik, kernel = loglik_of(pymc_model), kernels.build(model)
-    generated = twin(model, criterion="ml")
-    spread = np.linalg.inv(kernel.basis.T) @ np.full(model.n_fixed, model.y.std())
+    it = both(name)
     for _ in range(3):
-        theta = random_theta(model, rng)
-        beta = kernel.beta0 + spread * rng.normal(size=model.n_fixed)
-        Omega = model.Omegas(theta)[0] if len(model.components[0].effects) > 1 else None
-        with np.errstate(invalid="ignore"):
-            at = point(pymc_model, stem, np.where(theta > 0, theta, np.nan), beta, Omega)
-        expected = kernel.evaluate(theta, criterion="ml", beta=beta).loglik
+        z, beta = draw_z(it, rng)
+        theta, at = theta_of(it, z), hand_z(it, name, z, beta)
+        expected = it.kernel.evaluate(theta, criterion="ml", beta=beta).loglik
         tolerance = 1e-8 * (1 + abs(expected))
-        assert abs(loglik(at) - expected) < tolerance
-        assert abs(generated.loglik(theta, beta) - expected) < tolerance
+        assert abs(float(it.joint(at)) - float(it.prior(at)) - expected) < tolerance
+        assert abs(it.twin.loglik(theta, beta) - expected) < tolerance
+
+
+@pytest.mark.parametrize("name", cards())
+def test_written_by_hand__is_the_generated_twin(name, rng):
+    """The joint density of both, on the same coordinates: likelihood, priors, their scales and all constants."""
+    it = both(name)
+    for _ in range(3):
+        z, beta = draw_z(it, rng)
+        expected = float(it.twin_z(it.twin.point(theta_of(it, z), beta)))
+        ours = float(it.joint_z(hand_z(it, name, z, beta))) + log_volume(it, name, z, beta)
+        assert abs(ours - expected) < 1e-8 * (1 + abs(expected))
 
 
 def test_written_by_hand__is_the_dense_oracle_for_some_rats(rng):
     """The whole data set as an n × n matrix would take minutes; forty animals of unequal length do not."""
+    from pytensor.compile.mode import Mode
+
     data = card_with_data("rat_weight").data()
     some = data[data["id"].isin(sorted(data["id"].unique())[:40])]
     some = some.drop(index=some.index[[3, 17, 18, 90]])
@@ -98,22 +129,10 @@ def test_written_by_hand__is_the_dense_oracle_for_some_rats(rng):
     beta = np.array([170.0, 30.0, -1.0])
     expected = plain(model, theta, "ml", beta).loglik
     pymc_model = load("rat_weight").build(some["weight"], some["week"], some["id"])
-    with np.errstate(invalid="ignore"):
-        at = point(pymc_model, "rat_weight", np.where(theta > 0, theta, np.nan), beta, model.Omegas(theta)[0])
-    assert abs(loglik_of(pymc_model)(at) - expected) < 1e-8 * (1 + abs(expected))
-
-
-def test_written_by_hand__has_the_priors_of_the_generated_twin():
-    """Same default families and scales: the log priors of the SDs differ by nothing."""
-    from pytensor.compile.mode import Mode
-
-    model = card_model("three_components")
-    pymc_model, generated = by_hand("three_components", model), twin(model, criterion="ml")
-    theta, beta = np.array([1.1, 0.4, 0.9]), np.array([1.0, -2.0])
-    sds = [pymc_model[n] for n in ("sigma_1", "sigma_2", "sigma_e")]
-    prior = pymc_model.compile_logp(vars=sds, jacobian=False, mode=Mode("py", "fast_compile"))
-    at = point(pymc_model, "three_components", theta, beta, None)
-    assert float(prior(at)) == pytest.approx(generated.log_prior(theta, beta), abs=1e-10)
+    at = unconstrain(pymc_model)(natural("rat_weight", model, theta, beta))
+    mode = Mode("py", "fast_compile")
+    joint, prior = (pymc_model.compile_logp(vars=of, jacobian=False, mode=mode) for of in (None, pymc_model.free_RVs))
+    assert abs(float(joint(at)) - float(prior(at)) - expected) < 1e-8 * (1 + abs(expected))
 
 
 def test_written_by_hand__refuses_designs_it_cannot_hold():
@@ -126,6 +145,19 @@ def test_written_by_hand__refuses_designs_it_cannot_hold():
         load("rat_weight").build([1.0, 2.0, 3.0, 4.0, 5.0], [1, 2, 3, 1, 2], ["a", "a", "a", "b", "b"])
     with pytest.raises(ValueError, match="fewer than n = 5"):
         load("three_components").build(np.arange(5.0), np.ones((5, 1)), np.ones((5, 3)), np.ones((5, 2)))
+    one = np.ones((4, 1))
+    for stem in ("toeplitz", "unstructured"):
+        with pytest.raises(ValueError, match="once at each time"):
+            load(stem).build(np.arange(4.0), one, [1, 2, 1, 1], ["a", "a", "b", "b"])
+    for stem in ("ar1", "ante1"):
+        with pytest.raises(ValueError, match="twice at the same time"):
+            load(stem).build(np.arange(4.0), one, [1, 2, 1, 1], ["a", "a", "b", "b"])
+    with pytest.raises(ValueError, match="every product"):
+        load("replicate_crossover").build(np.arange(4.0), one, ["R", "T", "R", "R"], [1, 1, 2, 2])
+    with pytest.raises(ValueError, match="differ in size"):
+        load("split_plot").build(np.arange(4.0), one, [1, 1, 1, 2], ["a", "a", "b", "a"])
+    with pytest.raises(ValueError, match="same plot"):
+        load("field_trial").build(np.arange(3.0), one[:3], [1, 1, 1], [1, 2, 2])
 
 
 @pytest.mark.slow
@@ -137,8 +169,9 @@ def test_written_by_hand__has_the_posterior_of_the_generated_twin(name):
     import arviz as az
     import nutpie
 
-    model = card_model(name)
-    compiled = nutpie.compile_pymc_model(by_hand(name, model))
+    card = card_with_data(name)
+    model = card.model()
+    compiled = nutpie.compile_pymc_model(build(name, card, model))
     ours = nutpie.sample(compiled, draws=1000, tune=1000, chains=4, seed=5, progress_bar=False, target_accept=0.9)
     generated = vc.bayes.sample(twin(model), seed=6)
     a, b = ours["posterior"], generated["posterior"]
