@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+import vcbench as vc
 from vcbench.errors import MethodError
 from vcbench.inference.derive import derive
 
@@ -114,3 +115,21 @@ def test_derive__what_does_not_exist_is_not_a_number(expression):
 def test_derive__refuses_what_it_does_not_know(expression, message):
     with pytest.raises(MethodError, match=message):
         derive(expression, THETA, COV, NAMES)
+
+
+def test_fit_derive__of_variances_needs_no_fixed_effects():
+    """Raw moments with V not positive definite have no β̂; h² is defined all the same. Oracle: u/(u + e), gᵀ Cov g."""
+    rng = np.random.default_rng(4)
+    Z = rng.standard_normal((30, 60)) / np.sqrt(60)
+    y = Z @ rng.standard_normal(60) * 3.0 + 0.1 * rng.standard_normal(30)
+    model = vc.Model(y, None, [vc.Component(Z, name="a")])
+    fit = next(
+        f for f in (vc.fit(model.replace(y=y + k * Z[:, k]), "moments") for k in range(60)) if f.theta.iloc[-1] < 0
+    )
+    assert np.isnan(fit.beta).all()
+    u, e = fit.theta
+    g = np.array([e, -u]) / (u + e) ** 2
+    found = fit.derive("h2 = a / total")
+    assert found["estimate"] == pytest.approx(u / (u + e), rel=1e-14)
+    assert found["se"] == pytest.approx(np.sqrt(g @ fit.theta_cov() @ g), rel=1e-12)
+    assert np.isnan(fit.derive("`(Intercept)` / total")["estimate"])

@@ -68,6 +68,8 @@ def derive(
 def delta(fit: Any, q: Quantity) -> tuple[float, float]:
     """(g, its standard error by the delta method); NaN where g does not exist, and on the boundary."""
     theta, beta = fit.theta_values, fit.beta_values
+    if not q.uses_beta:  # β̂ does not exist where moments left V singular, and is no matter here
+        beta = np.zeros_like(beta)
     value, gradient, _ = q.jet(theta, beta)
     if math.isnan(value):
         return math.nan, math.nan
