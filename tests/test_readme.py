@@ -34,6 +34,7 @@ def test_commands__every_one_is_shown():
     assert {
         "fit",
         "compare",
+        "heritability",
         "study check",
         "study run",
         "study status",

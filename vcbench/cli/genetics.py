@@ -2,6 +2,7 @@
 
 import inspect
 import os
+import re
 import sys
 import time
 import warnings
@@ -269,7 +270,7 @@ def _matrix_line(matrix: "Matrix") -> str:
 
 def _body(result: Any) -> list[str]:
     """A result without its title's version; one phenotype in full, several in rows."""
-    lines = result.summary().splitlines()
+    lines = re.sub(r"\.summary\('(.+?)'\)", r"--mpheno \1", result.summary()).splitlines()
     from vcbench import __version__
 
     return [lines[0].removesuffix(f"vcbench {__version__}").rstrip(), *lines[1:]]

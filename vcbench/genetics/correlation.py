@@ -63,6 +63,9 @@ def genetic_correlation(
 ) -> GeneticCorrelation:
     """Genetic and residual correlations of all pairs of the columns of Y (or of `pairs`), by one relationship matrix.
 
+        (y_1, y_2) = Xβ + g + e,  Cov(g) = G ⊗ K,  Cov(e) = E ⊗ I;   ρ_g = G_12/√(G_11 G_22),  ρ_e = E_12/√(E_11 E_22)
+        moments: S (G_ab, E_ab) = (y_aᵀM K M y_b, y_aᵀM y_b),  S_ij = tr(M V_i M V_j),  V_i = K, I,  for a, b = 1 … P
+
     Y (n, P), NaN where missing (or a file or frame with ids); genotypes or `K=`, standardise, missing, scale, cache:
     as in `heritability`.
 
@@ -77,7 +80,14 @@ def genetic_correlation(
     with its own. jackknife: blocks of SNPs to leave out in turn for standard errors of the moment estimates
     (genotypes only).
 
-    Raises DataError, ModelError and MethodError before any work.
+    A correlation with a variance estimated ≤ 0 does not exist: it is NaN with a sentence that says why; |ρ_g| > 1 by
+    moments is reported raw. Returns a `GeneticCorrelation`: `frame`, `matrix()`, `summary()`, `to_json()`.
+
+    Raises, before any work: DataError for fewer than two phenotypes, pairs with too few rows in common and what
+    `heritability` raises it for; ModelError for neither or both of `genotypes` and `K`, or a K of other rows than Y;
+    MethodError for several matrices, and for a method, option, scale or level that does not exist here.
+
+    Zhou & Stephens 2014 (GEMMA's bivariate likelihood, Nat Methods 11:407).
     """
     if method not in METHODS:
         raise MethodError(

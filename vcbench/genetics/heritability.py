@@ -57,6 +57,11 @@ def heritability(
 ) -> Heritability:
     """The heritability of each column of Y: y = Xβ + g + e, g ~ N(0, V(G) K), e ~ N(0, V(e) I), h² = V(G)/Vp.
 
+        K = W Wᵀ/s (n, n), W (n, p) standardised genotypes;  of several K_k: h²_k = V(G_k)/Vp,  Vp = Σ V(G_k) + V(e)
+        likelihood: ℓ_REML or ℓ_ML in the eigenbasis of K;  moments: S θ = q,  S_ij = tr(MV_iMV_j),  q_i = yᵀMV_iMy,
+        V_i = K, I,  M = I − X(XᵀX)⁻¹Xᵀ (Haseman–Elston regression with covariates)
+        SE(h²)² = gᵀ Cov(θ̂) g,  g = (V(e), −V(G))/Vp²
+
     Y (n,) or (n, P), NaN where a phenotype is missing, in the order of the samples; or a file or frame of FID IID and
     values, matched to them. X likewise: (n, c) covariates, a constant is added unless it is there.
     genotypes: a `Genotypes`, PLINK prefix, array of 0/1/2 or Zarr array, or a GRM; `K=` instead: a relationship
@@ -75,7 +80,16 @@ def heritability(
     the liability scale; sample_prevalence: its proportion of cases (default: that of the data). Both may be given by
     phenotype.
 
-    Raises DataError, ModelError and MethodError before any work, naming what is wrong.
+    Returns a `Heritability`: `frame`, `summary()`, `to_hsq()`, `to_json()`, by phenotype `result["height"].h2`. An
+    estimate on or beyond the edge of [0, 1] is an answer with a status and a sentence, never an error.
+
+    Raises, before any work: DataError for files that do not fit together, ids that repeat or are shared by none, values
+    that are not finite, a phenotype that is constant or measured in too few rows; ModelError for neither or both of
+    `genotypes` and `K`, a K of other rows than Y or that is not symmetric positive semi-definite; MethodError for a
+    method, option, criterion, scale or level that does not exist here.
+
+    Yang et al. 2011 (GCTA, Am J Hum Genet 88:76); Zhou & Stephens 2012 (GEMMA, Nat Genet 44:821); liability scale: Lee
+    et al. 2011 (Am J Hum Genet 88:294); null distribution at the boundary: Self & Liang 1987 (JASA 82:605).
     """
     known = check_method(method, criterion)
     check_options(known, options)
