@@ -43,7 +43,7 @@ def summarise(fit: "Fit") -> str:
     groups = "".join(f" · {name}: {what}" for name, what in fit.facts.groups)
     lines.append(f"{fit.facts.n_obs} rows used ({fit.facts.n_dropped} dropped){groups}")
     lines += folded(verdict(fit))
-    lines += ["", *_variances(fit), "", *_fixed(fit), "", *_anova(fit), *folded(_notes(fit))]
+    lines += ["", *_variances(fit), "", *_fixed(fit), "", *_anova(fit), *_priors(fit), *folded(_notes(fit))]
     return "\n".join(lines).rstrip()
 
 
@@ -195,6 +195,12 @@ def _anova(fit: "Fit") -> list[str]:
         rows.append([row["term"], str(row["df"]), num.significant(row["ss"], 6), num.significant(row["ms"], 6), ems])
     title = f"Analysis of variance, type {fit.extra['type']}"
     return [title, *columns(["term", "df", "SS", "MS", "E[MS]"], rows, left=(0, 4)), ""]
+
+
+def _priors(fit: "Fit") -> list[str]:
+    """The priors of a posterior."""
+    said = fit.extra.get("priors")
+    return ["Priors", *str(said).splitlines(), ""] if said else []
 
 
 def _notes(fit: "Fit") -> list[str]:

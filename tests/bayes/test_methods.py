@@ -94,3 +94,65 @@ def test_check__places_an_estimate_in_the_posterior():
     assert np.isnan(check(vc.fit(dyestuff2()), quadrature(dyestuff2())).loc["Batch:var((Intercept))", "overlap"])
     with pytest.raises(ModelError, match="the posterior has no `Subject:var"):
         check(vc.fit(sleepstudy()), post)
+
+
+def test_summary__of_a_posterior_says_its_priors():
+    text = vc.fit(dyestuff(), "quadrature", priors={"Batch": "pc"}).summary()
+    sd = dyestuff().y.std(ddof=1)
+    assert f"Priors\n  Batch:var((Intercept)): SD exponential, P(SD > {sd:.6g}) = 0.05\n" in text
+    assert f"  residual:var: SD half-normal, scale {sd:.6g}\n  β: flat\n" in text
+    assert "Priors" not in vc.fit(dyestuff()).summary()
+
+
+CARD = """\
+title = "One-way layout with priors"
+description = "Batches, each variance with a prior of its own."
+formula = "Yield ~ 1 + (1 | Batch)"
+priors = { default = "pc", Batch = { family = "half-t", df = 4, scale = 30 } }
+[data]
+file = "dyestuff.csv"
+citation = "Davies and Goldsmith (1972)"
+"""
+
+STUDY = """\
+title = "Priors of a study"
+question = "Do the priors of an entry reach the posterior?"
+seed = 1
+replicates = 1
+methods = [
+  { name = "quadrature", label = "default" },
+  { name = "quadrature", label = "mine", priors = { Batch = { family = "half-normal", scale = 3 }, residual = "pc" } },
+]
+[[data]]
+card = "one_way"
+real = true
+"""
+
+
+def test_priors__of_a_card_and_of_a_study_entry_are_those_of_python(tmp_path):
+    """The same posterior from TOML as from Python, whatever the path."""
+    from vcbench.cards import load_card
+
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "dyestuff.csv").write_text((load_card("one_way").data_path()).read_text())
+    (tmp_path / "mine.toml").write_text(CARD)
+    card = load_card(str(tmp_path / "mine.toml"))
+    from_card = vc.fit(card.model(), "quadrature", priors=card.priors)
+    written = {"default": vc.bayes.PC(), "Batch": vc.bayes.HalfT(4.0, 30.0)}
+    np.testing.assert_array_equal(from_card.theta, vc.fit(dyestuff(), "quadrature", priors=written).theta)
+
+    (tmp_path / "study.toml").write_text(STUDY)
+    study = vc.Study.from_toml(tmp_path / "study.toml")
+    rows = study.run(out=tmp_path / "run", workers=1).rows
+    rows = rows[rows["parameter"] == "Batch:var((Intercept))"].set_index("method")["estimate"]
+    given = {"Batch": vc.bayes.HalfNormal(3.0), "residual": "pc"}
+    for label, priors in (("default", None), ("mine", given)):
+        assert rows[label] == vc.fit(dyestuff(), "quadrature", priors=priors).theta.iloc[0]
+
+
+def test_study__with_a_family_that_there_is_not_is_refused_before_it_runs(tmp_path):
+    from vcbench.errors import VcbenchError
+
+    (tmp_path / "study.toml").write_text(STUDY.replace('"pc"', '"pcc"'))
+    with pytest.raises(VcbenchError, match=r"unknown family 'pcc' for `residual`.*Did you mean `pc`"):
+        vc.Study.from_toml(tmp_path / "study.toml")

@@ -242,5 +242,3 @@ def test_twin__with_a_split_total_is_the_kernels_loglik_and_the_splits_prior():
     assert other.key == made.key
     inverse_gamma = vc.bayes.twin(model, {"default": InverseGamma(2.0, 1000.0)})
     assert inverse_gamma.loglik(theta) == pytest.approx(expected, abs=1e-9)
-    with pytest.raises(ModelError, match="not a split of their total"):
-        vc.bayes.quadrature(model, "dirichlet")

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from vcbench.bayes.build import safe
-from vcbench.bayes.by_kernel import Likelihood
+from vcbench.bayes.by_kernel import TwinLikelihood
 from vcbench.bayes.posterior import Posterior
+from vcbench.bayes.prior_choice import resolve
 from vcbench.bayes.quadrature import check_model, integrate
 from vcbench.bayes.reduced import Reduced
 from vcbench.bayes.twin import Twin, twin
@@ -71,7 +72,12 @@ def _one_exact(model: Model, reduced: Reduced, criterion: str, estimate: str, pr
         "message": post.message,
         "n_iter": post.n_doublings,
         "n_eval": post.n_points,
-        "extra": {"log_evidence": post.log_evidence, "grid_error": post.error, "edge_mass": post.edge},
+        "extra": {
+            "log_evidence": post.log_evidence,
+            "grid_error": post.error,
+            "edge_mass": post.edge,
+            "priors": resolve(model, priors).explain(),
+        },
         **_clock(wall, cpu),
     }
 
@@ -112,7 +118,7 @@ def fit_nuts(
         wall, cpu = time.perf_counter(), time.process_time()
         draws = sample(made, seed=None if seed is None else seed[j], y=Y[:, j], **settings)
         row = _one_sampled(made, draws, Y[:, j], estimate)
-        row["extra"]["compile_seconds"] = compiling if j == 0 else 0.0
+        row["extra"] |= {"compile_seconds": compiling if j == 0 else 0.0, "priors": _said(made, Y[:, j])}
         out.append({**row, **_clock(wall, cpu)})
     return out
 
@@ -166,7 +172,7 @@ def fit_approximate(
         row["status"], row["message"] = Status(facts.pop("status")), facts.pop("message")
         row["n_iter"], row["n_eval"] = facts.pop("n_iter"), facts.pop("n_eval")
         own = {k: v for k, v in facts.items() if k not in ("criterion", "method")}
-        row["extra"] |= own | {"compile_seconds": compiling if j == 0 else 0.0}
+        row["extra"] |= own | {"compile_seconds": compiling if j == 0 else 0.0, "priors": _said(made, Y[:, j])}
         out.append({**row, **_clock(wall, cpu)})
     return out
 
@@ -220,6 +226,11 @@ def _moments(made: Twin, draws: Any, y: np.ndarray, estimate: str) -> dict[str, 
     }
 
 
+def _said(made: Twin, y: np.ndarray) -> str:
+    """The priors in words; scales that follow sd(y) are those of y."""
+    return resolve(made.source.replace(y=y), made.said).explain()
+
+
 def _estimate(options: Mapping[str, Any], known: tuple[str, ...]) -> str:
     estimate = options.get("estimate") or "median"
     if estimate not in known:
@@ -229,7 +240,7 @@ def _estimate(options: Mapping[str, Any], known: tuple[str, ...]) -> str:
     return estimate
 
 
-def _loglik(reduced: Likelihood, theta: np.ndarray, beta: np.ndarray, criterion: str) -> float:
+def _loglik(reduced: TwinLikelihood, theta: np.ndarray, beta: np.ndarray, criterion: str) -> float:
     """ℓ at the estimate, so that the methods' logs can be compared."""
     return float(reduced.loglik(theta, criterion, beta if criterion == "ml" else None)[0])
 

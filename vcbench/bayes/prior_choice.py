@@ -209,18 +209,31 @@ def _check_used(
 
 def _read(model: Model, priors: Any) -> dict[str, tuple[Any, ...]]:
     """What was written, by key, as families."""
-    if priors is None:
-        return {}
-    if not isinstance(priors, Mapping) or "family" in priors:
-        priors = {"default": priors}
     keys = [*_owners(model), *(c.name for c in model.components), "residual", "default", "total", "beta"]
-    out: dict[str, tuple[Any, ...]] = {}
-    for key, value in priors.items():
+    for key in _tables(priors):
         if key not in keys:
             raise ModelError(
                 f"`priors` names `{key}`, which the model does not have. It has {', '.join(keys)}."
                 f"{did_you_mean(key, keys)}"
             )
+    return read_families(priors)
+
+
+def _tables(priors: Any) -> Mapping[str, Any]:
+    """What was written, by key."""
+    if priors is None:
+        return {}
+    if not isinstance(priors, Mapping) or "family" in priors:
+        return {"default": priors}
+    return priors
+
+
+def read_families(priors: Any) -> dict[str, tuple[Any, ...]]:
+    """What was written, by key, as families, whatever the model. Raises ModelError for what is no prior."""
+    if isinstance(priors, Priors):
+        return {}
+    out: dict[str, tuple[Any, ...]] = {}
+    for key, value in _tables(priors).items():
         items = tuple(_family(key, v) for v in (value if isinstance(value, list | tuple) else [value]))
         if key == "beta":
             if items == (None,):

@@ -135,6 +135,8 @@ def _check_method(
         elif not _fits(value, method.options[key]):
             wanted = getattr(method.options[key], "__name__", str(method.options[key]))
             problems.append(Problem((*path, key), f"`{key}` of `{name}` must be {wanted}, not {shown(value)}"))
+    if method.kind == "bayes" and "priors" in options:
+        problems += _check_priors(options["priors"], (*path, "priors"))
     if table is None:
         return None, problems
     if table.criterion is not None:
@@ -150,6 +152,17 @@ def _check_method(
         label, table.name, criterion, options, table.replicates, data, method.kind, table.interval, table.test
     )
     return made, problems
+
+
+def _check_priors(priors: Any, path: Path) -> list[Problem]:
+    """Families that there are not; whether the model has what they are given for is seen with the data."""
+    from vcbench.bayes.prior_choice import read_families
+
+    try:
+        read_families(priors)
+    except VcbenchError as error:
+        return [Problem(path, str(error))]
+    return []
 
 
 def _check_asked(table: MethodTable, kind: str, criterion: str | None, path: Path) -> list[Problem]:
