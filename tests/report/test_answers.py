@@ -14,6 +14,7 @@ from vcbench.report.answers import answer
 from vcbench.report.files import readme
 from vcbench.report.findings import find
 from vcbench.report.page import render_page
+from vcbench.report.pictures.judged import errors
 from vcbench.report.verdicts.ends import unestimated
 from vcbench.study import study
 from vcbench.study.spec import read_spec
@@ -126,3 +127,13 @@ def test_spec__answers_and_figures_go_together(old: str, new: str, said: str) ->
     with pytest.raises(SpecError, match="problem") as caught:
         read_spec(TEXT.replace(old, new), "pairs.toml")
     assert said in str(caught.value)
+
+
+def test_errors__an_absurd_standard_error_presses_no_other_together(run: study.Run) -> None:
+    """Near V(G) = 0 the delta method's errors of ρ_g have no bound: drawn at the edge, told in the table."""
+    found = find(evidence.load(run.folder))
+    cells = found.cells[found.cells["parameter"] == "rho_g"]
+    assert cells["model_se"].max() > 2 * cells["empirical_se"].max()
+    (picture,) = errors(found, "rho_g")
+    assert "are drawn at the right edge." in picture.caption
+    assert num.significant(cells["model_se"].max(), 2)[:2] in picture.table.markdown()
