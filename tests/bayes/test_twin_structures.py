@@ -19,6 +19,7 @@ import vcbench as vc
 from vcbench import kernels
 from vcbench.bayes import HalfNormal, twin
 from vcbench.bayes.coordinates import Coordinates, shape_of
+from vcbench.bayes.lattice import Lattice
 from vcbench.bayes.markov import Markov
 from vcbench.bayes.priors import partial_correlations
 from vcbench.bayes.sampled import effect_shape
@@ -140,12 +141,21 @@ IN_TIME = [
 ]
 
 
-@pytest.mark.parametrize("criterion", ["reml", "ml"])
-@pytest.mark.parametrize("name", IN_TIME)
-def test_twin__of_residuals_that_are_markov_in_time_needs_their_steps_alone(name, criterion, rng):
-    model = built(name)[1]
+def fields(rng):
+    """Two complete fields, of 5 × 4 and 3 × 6 plots, and a row of 4, by weights."""
+    plots = [(s, r, c) for s, m, k in (("a", 5, 4), ("b", 3, 6), ("c", 1, 4)) for r in range(m) for c in range(k)]
+    d = pd.DataFrame(plots, columns=["site", "row", "col"]).sample(frac=1.0, random_state=3).reset_index(drop=True)
+    d["gen"], d["w"], d["y"] = rng.choice(list("uvw"), len(d)), rng.uniform(0.5, 2.0, len(d)), rng.normal(size=len(d))
+    residual = "weights(w) * (ar1(row, group=site) * ar1(col))"
+    return vc.Model.from_formula("y ~ gen", d, residual=residual)
+
+
+@pytest.mark.parametrize("criterion", ["reml", pytest.param("ml", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("name", [*IN_TIME, "lattice"])
+def test_twin__of_residuals_with_a_closed_form_holds_sums_alone(name, criterion, rng):
+    model = fields(rng) if name == "lattice" else built(name)[1]
     made = twin(model, criterion=criterion)
-    assert isinstance(made.reduced, Markov)
+    assert isinstance(made.reduced, Lattice if name == "lattice" else Markov)
     check(model, criterion, rng, 5, int(model.n_theta <= FEW))
     thetas, kernel = points(model, rng, 2)
     A, gamma = made.reduced.centre(np.array(thetas))
@@ -166,7 +176,7 @@ def test_twin__of_residuals_in_time_is_of_one_size_whatever_n():
     d["y"] = np.random.default_rng(1).normal(size=len(d))
     made = twin(vc.Model.from_formula("y ~ 1", d, residual="ar1(t, group=g)"))
     assert sum(a.size for a in made.data.values()) < 30
-    assert "steps of 1 kinds" in made.explain()
+    assert "steps of 1 kind(s)" in made.explain()
 
 
 @pytest.mark.slow

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from vcbench.bayes.by_kernel import ByKernel, TwinLikelihood
+from vcbench.bayes.closed_form import ClosedForm
 from vcbench.bayes.coordinates import Coordinate, Coordinates
 from vcbench.bayes.graph import eliminate, loglik_graph
-from vcbench.bayes.markov import Markov
 from vcbench.bayes.prior_choice import prior_scales
 from vcbench.bayes.priors import FROM_VARIANCE, Beta, Priors
 from vcbench.bayes.reduced import Reduced
@@ -167,7 +167,7 @@ def _loglik(
 
     if isinstance(likelihood, Reduced):
         return loglik_graph(likelihood, d, w, criterion, gamma)
-    if isinstance(likelihood, Markov):
+    if isinstance(likelihood, ClosedForm):
         logdet, g = likelihood.parts(w, d, pt)
         return eliminate(logdet, g, d, likelihood.n_fixed, criterion, gamma)
     assert isinstance(likelihood, ByKernel)

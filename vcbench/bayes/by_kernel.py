@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 
 from vcbench import kernels
+from vcbench.bayes.closed_form import ClosedForm
+from vcbench.bayes.lattice import Lattice
 from vcbench.bayes.markov import Markov
 from vcbench.bayes.reduced import Reduced
 from vcbench.kernels.structured import StructuredKernel
@@ -128,17 +130,18 @@ class ByKernel:
 
 
 Likelihood = Reduced | ByKernel
-TwinLikelihood = Reduced | Markov | ByKernel
+TwinLikelihood = Reduced | ClosedForm | ByKernel
 
 
 def likelihood_of(model: Model) -> TwinLikelihood:
-    """Sufficient statistics where V falls into small blocks, has one relationship matrix, or is that of residuals that
-    are Markov in time; else the model's kernel."""
+    """Sufficient statistics where V falls into small blocks, has one relationship matrix, or is that of residuals with
+    a closed form; else the model's kernel."""
     name = kernels.choose(model)[0]
     if Reduced.why_not(model) is None and (name in ("grouped", "spectral") or not model.components):
         return Reduced.of(model)
-    if Markov.why_not(model) is None:
-        return Markov.of(model)
+    for closed in (Markov, Lattice):
+        if closed.why_not(model) is None:
+            return closed.of(model)
     return ByKernel.of(model)
 
 

@@ -370,7 +370,7 @@ class Coordinates:
         items += [Coordinate(n, "residual", a) for n, a in zip(noise.names, own, strict=True)]
         return cls(model, tuple(items), tuple(shapes))
 
-    def w(self, x: Sequence[Any] | np.ndarray, xp: Any = np) -> list[Any]:
+    def w(self, x: Any, xp: Any = np) -> list[Any]:
         """w of `model.working` at x (p,): numbers or PyTensor expressions."""
         work = self.model.working
         w: list[Any] = [None] * work.n_w

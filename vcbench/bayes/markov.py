@@ -7,17 +7,16 @@ Within a unit, rows in the order of time, c_i the correlation of row i with the 
     uᵀV⁻¹v = Σ_first u_i v_i/s_i² + Σ_others (u_i/s_i − c_i u_{i−1}/s_{i−1})(v_i/s_i − c_i v_{i−1}/s_{i−1})/(1 − c_i²)
 
 so that sums of products over the steps that are alike (same levels of the variances, same gap) hold all of ℓ: the cost
-of an evaluation does not depend on n. `Markov.parts` is written once for numbers and for PyTensor.
+of an evaluation does not depend on n.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from vcbench.bayes.reduced import gls
-from vcbench.kernels.protocol import Basis
+from vcbench.bayes.closed_form import ClosedForm, products
 from vcbench.model.model import Model
 from vcbench.model.structures import AnteDependence, Ar1, ByLevel, Decay, Family, Heterogeneous
 
@@ -53,20 +52,13 @@ class Steps:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Markov:
-    """The likelihood of a model with Markov residuals, for one response; answers as `reduced.Reduced` does.
+class Markov(ClosedForm):
+    """The likelihood of a model with Markov residuals, for one response.
 
-    first (g, L), after, cross, before (g, K): sums of products of the rows of [Q y], by pairs of columns.
+    sums: first (g, L), after, cross, before (g, K), of the rows of [Q y] by pairs of columns.
     """
 
-    model: Model
-    steps: Steps = field(repr=False)
-    basis: Basis = field(repr=False)
-    beta0: np.ndarray
-    first: np.ndarray = field(repr=False)
-    after: np.ndarray = field(repr=False)
-    cross: np.ndarray = field(repr=False)
-    before: np.ndarray = field(repr=False)
+    steps: Steps = field(kw_only=True, repr=False)
 
     @staticmethod
     def why_not(model: Model) -> str | None:
@@ -85,74 +77,30 @@ class Markov:
     @classmethod
     def of(cls, model: Model) -> "Markov":
         """The statistics of a model for which `why_not` finds nothing."""
-        half = _half(model)
-        none = np.empty(0)
-        empty = cls(model, Steps.of(model), Basis.of(model.X * half[:, None]), none, none, none, none, none)  # type: ignore[operator]
-        return empty.bind(model.y if model.offset is None else model.y - model.offset)
+        return cls(*cls.design(model), steps=Steps.of(model)).bound(model)
 
-    def bind(self, y: np.ndarray) -> "Markov":
-        """The same design with the response y (n,), offset already subtracted."""
-        steps, y = self.steps, y * _half(self.model)
-        U = np.column_stack([self.basis.Q, self.basis.residual(y)])
-        low = np.tril_indices(U.shape[1])
-        a, b = U[steps.after], U[steps.before]
-        cross = a[:, low[0]] * b[:, low[1]] + b[:, low[0]] * a[:, low[1]]
-        L = int(steps.level.max()) + 1
-        offset = self.model.offset
-        return replace(
-            self,
-            model=self.model.replace(y=y / _half(self.model) + (0.0 if offset is None else offset)),
-            beta0=self.basis.ols(y),
-            first=_sums(_products(U[steps.first], low), steps.level[steps.first], L),
-            after=_sums(_products(a, low), steps.kind, len(steps.gap)),
-            cross=_sums(cross, steps.kind, len(steps.gap)),
-            before=_sums(_products(b, low), steps.kind, len(steps.gap)),
-        )
+    def statistics(self, U: np.ndarray) -> dict[str, np.ndarray]:
+        """Sums over the steps of each kind."""
+        steps, low = self.steps, np.tril_indices(U.shape[1])
+        a, b, first = U[steps.after], U[steps.before], U[steps.first]
+        L, K = int(steps.level.max()) + 1, len(steps.gap)
+        return {
+            "first": _sums(products(first, first, low), steps.level[steps.first], L),
+            "after": _sums(products(a, a, low), steps.kind, K),
+            "cross": _sums(products(a, b, low) + products(b, a, low), steps.kind, K),
+            "before": _sums(products(b, b, low), steps.kind, K),
+        }
 
     @property
-    def n_obs(self) -> int:
-        """n."""
-        return self.model.n_obs
-
-    @property
-    def n_fixed(self) -> int:
-        """d."""
-        return self.model.n_fixed
-
-    @property
-    def T(self) -> np.ndarray:
-        """X = QT (times √weight)."""
-        return self.basis.T
-
-    def beta_of(self, gamma: np.ndarray) -> np.ndarray:
-        """β = β_0 + T⁻¹γ at the rows of γ (M, d)."""
-        return self.beta0 + np.linalg.solve(self.T, np.asarray(gamma).T).T
-
-    @property
-    def constant(self) -> float:
-        """n log 2π − Σ log weight."""
-        weights = self.model.noise.weights
-        return self.n_obs * float(np.log(2 * np.pi)) - (0.0 if weights is None else float(np.log(weights).sum()))
-
-    @property
-    def data(self) -> dict[str, np.ndarray]:
-        """What the twin receives as `pm.Data`, by name."""
+    def constants(self) -> dict[str, np.ndarray]:
+        """What the steps are, and how many of each."""
         steps = self.steps
         return {
-            "first": self.first,
-            "after": self.after,
-            "cross": self.cross,
-            "before": self.before,
             "gap": steps.gap,
             "low": steps.low,
             "high": steps.high,
             "n_steps": np.bincount(steps.kind, minlength=len(steps.gap)).astype(float),
             "n_level": np.bincount(steps.level).astype(float),
-            "constant": np.asarray(self.constant),
-            "logdet_xx": np.asarray(self.basis.logdet),
-            "T": self.T,
-            "T_inverse": np.linalg.inv(self.T),
-            "beta_ols": self.beta0,
         }
 
     @property
@@ -161,10 +109,17 @@ class Markov:
         family = self.model.noise.family
         own = tuple(zip(self.steps.low, self.steps.high, strict=True)) if isinstance(family, AnteDependence) else ()
         inner = family.inner if isinstance(family, Heterogeneous) else family
-        return "markov", type(family).__name__, type(inner).__name__, getattr(inner, "whole", None), self.n_fixed, own
+        # of times that are no whole numbers the shortest lag is written into the graph
+        unit = None if getattr(inner, "whole", True) and not isinstance(inner, Decay) else inner.unit  # type: ignore[attr-defined]
+        return "markov", type(family).__name__, type(inner).__name__, unit, self.n_fixed, own
+
+    @property
+    def size(self) -> str:
+        """In words."""
+        return f"residuals are Markov in time, steps of {len(self.steps.gap)} kind(s)"
 
     def parts(self, w: Any, d: Mapping[str, Any], xp: Any) -> tuple[Any, Any]:
-        """(log|V|, lower triangle of [Q y]ᵀV⁻¹[Q y]) at w, from the statistics d: numbers or PyTensor."""
+        """See `ClosedForm.parts`."""
         family, sigma2 = self.model.noise.family, w[-1]
         sd, c = _scales(family, list(w[:-1]), d, self.steps, xp)
         left = 1 - c**2
@@ -176,35 +131,6 @@ class Markov:
         s, t = sd[d["high"]], sd[d["low"]]
         steps = (d["after"] / s**2 - c / (s * t) * d["cross"] + (c / t) ** 2 * d["before"]) / left
         return logdet, ((d["first"] / sd**2).sum(axis=1) + steps.sum(axis=1)) / sigma2
-
-    def evaluate(self, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """(log|V| (M,), G (M, d+1, d+1)) at the rows of theta (M, p), as `Reduced.evaluate`."""
-        rows, d = np.atleast_2d(np.asarray(theta, float)), self.data
-        d1 = self.n_fixed + 1
-        low = np.tril_indices(d1)
-        logdet, G = np.empty(len(rows)), np.empty((len(rows), d1, d1))
-        for i, t in enumerate(rows):
-            logdet[i], g = self.parts(self.model.working.w(t), d, np)
-            G[i][low] = G[i].T[low] = g
-        return logdet, G
-
-    def centre(self, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """(A = QᵀV⁻¹Q (M, d, d), γ̂ (M, d)) at the rows of theta (M, p)."""
-        A, _, gamma = gls(self.evaluate(theta)[1])
-        return A, gamma
-
-    def loglik(self, theta: np.ndarray, criterion: str, beta: np.ndarray | None = None) -> np.ndarray:
-        """ℓ_REML(θ), or ℓ_ML(β, θ) (β profiled if None), at the rows of theta (M, p)."""
-        logdet, G = self.evaluate(theta)
-        if beta is not None:
-            e = np.append(-(self.T @ (np.asarray(beta) - self.beta0)), 1.0)
-            return -0.5 * (self.constant + logdet + np.einsum("i,mij,j->m", e, G, e))
-        A, quad, _ = gls(G)
-        out = -0.5 * (self.constant + logdet + quad)
-        if criterion == "reml":
-            d = self.n_fixed
-            out += 0.5 * (d * np.log(2 * np.pi) - np.linalg.slogdet(A)[1] - self.basis.logdet)
-        return out
 
 
 def times(family: Family) -> np.ndarray:
@@ -242,14 +168,6 @@ def _scales(family: Family, phi: list[Any], d: Mapping[str, Any], steps: Steps, 
         return None, xp.tanh(phi[0]) ** d["gap"]
     # −log of the correlation at the shortest lag, `unit`: that of an AR(1) in unequal steps and of an exponential decay
     return None, xp.exp(-d["gap"] / family.unit * xp.log1p(xp.exp(-phi[0])))  # type: ignore[attr-defined]
-
-
-def _half(model: Model) -> np.ndarray:
-    return np.ones(model.n_obs) if model.noise.weights is None else np.sqrt(model.noise.weights)
-
-
-def _products(U: np.ndarray, low: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
-    return U[:, low[0]] * U[:, low[1]]
 
 
 def _sums(rows: np.ndarray, kind: np.ndarray, n_kinds: int) -> np.ndarray:

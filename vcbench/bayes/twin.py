@@ -14,8 +14,8 @@ import numpy as np
 from vcbench import kernels
 from vcbench.bayes.build import Numbered, build_model, free_names, safe
 from vcbench.bayes.by_kernel import TwinLikelihood, likelihood_of
+from vcbench.bayes.closed_form import ClosedForm
 from vcbench.bayes.coordinates import Coordinates
-from vcbench.bayes.markov import Markov
 from vcbench.bayes.prior_choice import resolve
 from vcbench.bayes.priors import FROM_VARIANCE, Beta, Priors
 from vcbench.bayes.priors import form as form_of
@@ -200,11 +200,8 @@ class Twin:
             sizes = [f"{c.name} {' × '.join(map(str, effect_shape(c)))}" for c in self.source.components]
             return f"Random effects are sampled: {', '.join(sizes)}; n = {self.source.n_obs} observations."
         numbers = sum(a.size for a in self.data.values())
-        if isinstance(r, Markov):
-            return (
-                f"Residuals are Markov in time, steps of {len(r.steps.gap)} kinds: {numbers:,} numbers stand for "
-                f"n = {r.n_obs} observations."
-            )
+        if isinstance(r, ClosedForm):
+            return f"The {r.size}: {numbers:,} numbers stand for n = {r.n_obs} observations."
         if not isinstance(r, Reduced):
             name, reason = kernels.choose(self.source)
             return (
