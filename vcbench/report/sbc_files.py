@@ -39,7 +39,7 @@ def pictures(c: Calibrated) -> Iterator[Picture]:
         yield Picture(
             f"ecdf-{slug(c.name)}",
             "Posteriors",
-            f"{c.name}: distribution of the PITs less the uniform one; shaded its simultaneous 95 % band. {SHAPES}{S_SHAPE}",
+            f"{c.name}: PITs' distribution less the uniform; shaded the simultaneous 95 % band. {SHAPES}{S_SHAPE}",
             ecdf_spec(_by_quantity(posterior)),
         )
         first = posterior[0]

@@ -272,9 +272,9 @@ def method_text(all_: Sequence[Calibrated]) -> str:
     """How it was done, in a paragraph."""
     each = {f"{one.alarm_each:.1e}" for c in all_ for one in c.found}
     return (
-        "Each replicate draws θ (and β, where it has a prior; else β is fixed, which a posterior under a flat one cannot "
-        "tell) from the prior and y from the model; the method sees y, and the place of the truth in what it says (PIT) is "
-        "uniform if it is right. Draws are thinned to their effective number and ranked with ties split at random; "
+        "Each replicate draws θ (and β, where it has a prior; else β is fixed, which a flat prior's posterior cannot "
+        "tell) from the prior and y from the model; the method sees y, and the place of the truth in its answer (PIT) "
+        "is uniform if it is right. Draws are thinned to their effective number and ranked with ties split at random; "
         "quadrature gives the PIT exactly; an estimate with a covariance matrix is taken as a normal approximation on "
         "each scale. Two tests look at each quantity: the exact simultaneous band of the empirical distribution "
         "function (Säilynoja, Bürkner & Vehtari 2022) and an e-process over shifts and spreads, which may be looked at "
