@@ -1,8 +1,22 @@
 """PyTensor Ops on a model's own kernel and maps, for PyTensor's Numba linker (nutpie's, and PyMC's default) and Python.
 
 `KernelLoglik` is ℓ and its score in one node: the gradient of its first output is its second, so that a compiled logp
-and dlogp factorise V once. Compiled code calls back into Python for it (Numba's object mode): about 20 µs, and the GIL
-is held for what the kernel itself does not release, so that chains run one after the other.
+and dlogp factorise V once. Compiled code calls back into Python for it (Numba's object mode), and holds the GIL: chains
+in threads take turns. CPU milliseconds of one (ℓ, gradient) under REML, one core, one BLAS thread:
+
+| kernel | model | ms |
+| --- | --- | --- |
+| grouped | AR(1) and a random intercept, 100 units of 6 | 0.19 |
+| grouped | unstructured, Toeplitz, 100 units of 6 | 0.65, 0.61 |
+| grouped | effects with compound symmetry, 100 levels of 4 effects | 0.11 |
+| crossed | 200 + 50 levels, n = 2000 | 0.33 |
+| low_rank | q = 150, n = 300 | 0.66 |
+| dense | AR(1) ⊗ AR(1) + nugget, n = 100, 300 | 0.50, 4.3 |
+| dense | two relationship matrices, n = 400 | 3.6 |
+| sparse | pedigree of 1000, n = 1000 | 3.5 |
+
+A draw of NUTS takes four to eight of them. Models with sufficient statistics do not come here: theirs cost microseconds
+(`by_kernel.likelihood_of`).
 
 This module imports PyTensor and Numba; it is imported by what builds a `pm.Model`.
 """
