@@ -68,9 +68,9 @@ def test_answer__figures_are_the_measures_of_the_rows(run: study.Run) -> None:
     assert f"lost {num.plus_minus(100 * lost['value'], 100 * lost['mcse'])} %," in said
     shares = found.xs("coverage", level="measure")
     shares = shares[shares.index.get_level_values("parameter").str.startswith("h2")]["value"]
-    low, high = re.search(r"several (\d+) to (\d+) % \(MCSE at most \d+\)", said).groups()
+    low, high = re.search(r"several (\d+) to (\d+) % \(± \d+\)", said).groups()
     assert (int(low), int(high)) == (round(100 * shares.min()), round(100 * shares.max()))
-    assert re.search(r"time [\d.]+ (ms|µs)( to [\d.]+ (ms|µs))?, nothing –\.", said)
+    assert re.search(r"time [\d.]+ (ms|µs)( to [\d.]+ (ms|µs))?, nothing –\. \(±: the Monte", said)
 
 
 def test_answer__stands_below_the_question(run: study.Run) -> None:

@@ -9,6 +9,7 @@ import pandas as pd
 from vcbench import numbers as num
 from vcbench.report.evidence import Evidence
 
+NOTE = "(±: the Monte Carlo SE, of a range the largest.)"
 PLACEHOLDER = r"\{(\w+)\}"
 SHARES = (
     "relative_bias", "relative_mse", "relative_rmse", "coverage", "be_coverage", "rejection", "no_interval_rate",
@@ -24,7 +25,8 @@ def answer(evidence: Evidence) -> str:
     """
     text = str(evidence.run.get("answer") or "")
     figures = evidence.run.get("figures") or {}
-    return re.sub(PLACEHOLDER, lambda found: _figure(evidence, figures.get(found[1])), text)
+    said = re.sub(PLACEHOLDER, lambda found: _figure(evidence, figures.get(found[1])), text)
+    return f"{said} {NOTE}" if "±" in said else said
 
 
 def _figure(evidence: Evidence, about: Mapping[str, Any] | None) -> str:
@@ -39,13 +41,17 @@ def _figure(evidence: Evidence, about: Mapping[str, Any] | None) -> str:
         return low if low == high else f"{low} to {high}"
     scale = 100.0 if measure in SHARES else 1.0
     unit = " %" if measure in (*SHARES, *PER_CENT) else ""
-    ends = [cells.loc[cells["value"].idxmin()], cells.loc[cells["value"].idxmax()]]
-    said = [num.plus_minus(scale * float(e["value"]), scale * float(e["mcse"])) for e in ends]
+    value, error = scale * cells["value"].astype(float), scale * cells["mcse"].astype(float)
+    worst = float(error.max())
+    if not worst > 1e-9 * float(value.abs().max()):
+        low, high = (num.significant(v, 3) for v in (value.min(), value.max()))
+        return f"{low}{unit}" if low == high else f"{low} to {high}{unit}"
     if len(cells) == 1:
-        return said[0] + unit
-    low, high = (text.partition(" ± ")[0] for text in said)
-    worst = num.significant(scale * float(cells["mcse"].max()), 1)
-    return f"{low} to {high}{unit} (MCSE at most {worst})" if low != high else f"{low}{unit} (MCSE at most {worst})"
+        return num.plus_minus(value.iloc[0], worst) + unit
+    places = num.decimals(worst, 1)
+    low, high = (num.fixed(v, places) for v in (value.min(), value.max()))
+    span = low if low == high else f"{low} to {high}"
+    return f"{span}{unit} (± {num.fixed(worst, places)})"
 
 
 def _cells(evidence: Evidence, measure: str, about: Mapping[str, Any]) -> pd.DataFrame:
