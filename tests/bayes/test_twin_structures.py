@@ -18,11 +18,12 @@ from strategies import COLUMNS, KINDS, RELATED, draw_problem
 import vcbench as vc
 from vcbench import kernels
 from vcbench.bayes import HalfNormal, twin
+from vcbench.bayes.by_kernel import ByKernel
 from vcbench.bayes.coordinates import Coordinates, shape_of
 from vcbench.bayes.lattice import Lattice
 from vcbench.bayes.markov import Markov
 from vcbench.bayes.priors import partial_correlations
-from vcbench.bayes.sampled import effect_shape
+from vcbench.bayes.sampled import check_form, effect_shape
 from vcbench.errors import ModelError
 from vcbench.model.covariance_text import KINDS as COVARIANCE_KINDS
 from vcbench.model.residual_text import KINDS as RESIDUAL_KINDS
@@ -54,6 +55,8 @@ def structured(name):
         return case(name)[0]
     if name.startswith("equal"):
         return tied(name)
+    if name in ARRAYS:
+        return of_arrays(name)
     if name in RELATED:
         return draw_problem(name, seed=5).model
     text = MORE.get(name, name)
@@ -70,7 +73,27 @@ def tied(name):
     return vc.Model.from_formula("y ~ x + (1 | a) + (1 | b)", d, equal=[["a", "b"]], residual=residual)
 
 
-STRUCTURES = [*EFFECTS, *RESIDUALS, *MORE, "equal", "equal, weighted", *RELATED]
+def of_arrays(name):
+    """Two effects of levels that are related by K, or two tied terms of one factor, rows weighted."""
+    rng = np.random.default_rng(12)
+    n, m = 60, 12
+    codes, Z, w = (
+        rng.permutation(np.arange(n) % m),
+        np.column_stack([np.ones(n), rng.normal(size=n)]),
+        rng.gamma(3.0, size=n),
+    )
+    y = rng.normal(size=n) + rng.normal(size=m)[codes]
+    if name == "tied":
+        parts = [vc.Component(Z[:, [a]], name="ab"[a], group=codes) for a in (0, 1)]
+        return vc.Model(y, None, parts, equal=[["a", "b"]], residual=vc.residual.weights(w))
+    B = rng.normal(size=(m, 3 * m))
+    K = pd.DataFrame(B @ B.T / (3 * m), index=range(m), columns=range(m))
+    cov = vc.covariance.known(K, vc.covariance.cs() if name == "known, cs" else None)
+    return vc.Model(y, None, [vc.Component(Z, name="g", group=codes, cov=cov)])
+
+
+ARRAYS = ["tied", "known, un", "known, cs"]
+STRUCTURES = [*EFFECTS, *RESIDUALS, *MORE, "equal", "equal, weighted", *RELATED, *ARRAYS]
 
 
 def test_structures__each_that_can_be_said_has_a_case_here():
@@ -288,6 +311,18 @@ def test_twin__says_its_kernel_and_the_priors_of_a_structure():
     made = twin(structured("exponential(row, col)"))
     assert "residual:range" in made.free_names
     assert set(made.theta_names) <= {v.name for v in made.model.unobserved_RVs}
+
+
+def test_twin__samples_effects_unasked_where_v_is_one_large_dense_matrix(rng):
+    n = 1100
+    wide = [vc.Component(rng.normal(size=(n, 600)), name=name) for name in "ab"]
+    model = vc.Model(rng.normal(size=n), None, wide)
+    assert check_form(model, "auto") == (
+        "non-centred", "integrating the effects out would factorise 1100 × 1100 at every step"
+    )  # fmt: skip
+    assert check_form(vc.Model(rng.normal(size=n), None, wide[:1]), "auto")[0] == "marginal"
+    assert check_form(model, "marginal") == ("marginal", "as asked for")
+    assert not isinstance(twin(structured("tied")).reduced, ByKernel)
 
 
 def test_twin__of_a_structure_is_extended_like_any_model():
