@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, Field, ValidationError
 
 from vcbench.errors import did_you_mean
-from vcbench.study.complaints import ALIASES, Problem, explain_errors, raise_problems, shown
+from vcbench.study.checks import About, Check, Table, Target, Targets
+from vcbench.study.complaints import ALIASES, NEEDED, Problem, explain_errors, raise_problems, shown
 from vcbench.study.conditions import Condition, expand_entry, number_conditions
 from vcbench.study.entries import Criterion, MethodEntry, Text, check_entries
 from vcbench.study.locate import Path, Place, Span, locate
@@ -17,45 +18,6 @@ from vcbench.study.measures import MEASURES
 from vcbench.study.seeds import digest
 
 PLACEHOLDER = r"\{(\w+)\}"
-
-
-class _Table(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-
-class About(_Table):
-    """A measure, of `method` for `parameter` (all of them where not named).
-
-    `data` and `where` (a factor's value, or a list of them) name the conditions that it speaks of; without them, all
-    that are simulated.
-    """
-
-    measure: Literal[MEASURES]  # type: ignore[valid-type]
-    method: str | list[str] | None = None
-    parameter: str | list[str] | None = None
-    data: str | list[str] | None = None
-    where: dict[str, Any] = {}
-
-    def speaks_of(self, condition: Condition) -> bool:
-        """True for the conditions that it is about."""
-        named = [self.data] if isinstance(self.data, str) else self.data
-        if condition.real if named is None else condition.entry not in named:
-            return False
-        for factor, values in self.where.items():
-            if condition.factors.get(factor) not in (values if isinstance(values, list) else [values]):
-                return False
-        return True
-
-
-class Check(About):
-    """One acceptance check: a measure near `target`.
-
-    FAIL where |value − target| > tolerance + z·MCSE, PASS where |value − target| + z·MCSE ≤ tolerance, else
-    INCONCLUSIVE; z is that of `alarm` divided by the number of checks.
-    """
-
-    tolerance: Annotated[float, Field(ge=0)]
-    target: float | None = None
 
 
 def _named(said: str) -> str:
@@ -68,14 +30,21 @@ def _named(said: str) -> str:
 Derived = Annotated[str, AfterValidator(_named)]
 
 
-class StudyTable(_Table):
+class StudyTable(Table):
     """The keys of a study; `data` and `methods` are checked entry by entry.
 
     `block_size` replicates are fitted together: it belongs to the study, because the last bits depend on it.
     `criterion` is that of the methods that have it, unless they say otherwise. `trace` keeps the path of replicate 0.
     `derive` names functions of the parameters, as `fit.derive` takes them, which get rows of their own ("h2 = snp /
     total"). `reference` is the method that paired measures compare with; `alarm` the chance of a false FAIL, shared by
-    all checks. `answer` is the report's first paragraph, in which `{name}` stands for the measure that `figures` says
+    all checks.
+
+    `rule = "fixed"` judges the replicates there are, once; "sequential" looks after every block, by confidence
+    sequences, and the run goes on until every check has passed or failed, or `n_max` replicates. `[precision]` names
+    Monte Carlo errors to reach (`coverage = 0.005`, or a table with `mcse`, `method`, `parameter`, `data`, `where`):
+    `replicates` may then be left out, and the run goes on until they hold, or `n_max`. None of these determines a row.
+
+    `answer` is the report's first paragraph, in which `{name}` stands for the measure that `figures` says
     under that name: one value with its Monte Carlo error, or the range over the conditions it speaks of.
 
     A `[[data]]` entry has `card` and `real = true`; or a `generator` (or a `card`) with its settings, of which every
@@ -86,21 +55,34 @@ class StudyTable(_Table):
     title: Text
     question: Text
     seed: Annotated[int, Field(ge=0)]
-    replicates: Annotated[int, Field(ge=1)]
+    replicates: Annotated[int, Field(ge=1)] | None = None
     data: Annotated[list[Any], Field(min_length=1)]
     methods: Annotated[list[Any], Field(min_length=1)]
-    aims: list[Text] = []
+    aims: list[Text] = Field(default_factory=list)
     block_size: Annotated[int, Field(ge=1)] = 250
     criterion: Criterion | None = None
     level: Annotated[float, Field(gt=0, lt=1)] = 0.95
     trace: bool = True
-    derive: list[Derived] = []
-    measures: list[Literal[MEASURES]] = []  # type: ignore[valid-type]
+    derive: list[Derived] = Field(default_factory=list)
+    measures: list[Literal[MEASURES]] = Field(default_factory=list)  # type: ignore[valid-type]
     reference: str | None = None
     alarm: Annotated[float, Field(gt=0, lt=1)] = 1e-3
-    acceptance: list[Check] = []
+    acceptance: list[Check] = Field(default_factory=list)
+    rule: Literal["fixed", "sequential"] = "fixed"
+    n_max: Annotated[int, Field(ge=1)] = 2000
+    precision: Targets = Field(default_factory=dict)
     answer: Text | None = None
-    figures: dict[str, About] = {}
+    figures: dict[str, About] = Field(default_factory=dict)
+
+    @property
+    def open_ended(self) -> bool:
+        """True where a run looks at what it has and may go on."""
+        return bool(self.precision) or self.rule == "sequential"
+
+    @property
+    def first(self) -> int:
+        """The replicates before a run first looks at what it has."""
+        return self.replicates or min(self.block_size, self.n_max)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +100,7 @@ class Spec:
         """How many replicates of a condition a method is run on."""
         if not method.runs_on(condition):
             return 0
-        planned = 1 if condition.real else (reps or self.table.replicates)
+        planned = 1 if condition.real else (reps or self.table.first)
         return min(planned, *(cap for cap in (condition.replicates, method.replicates) if cap is not None), planned)
 
 
@@ -153,12 +135,14 @@ def _syntax_place(message: str, text: str) -> Place:
 
 
 def _check_table(raw: Mapping[str, Any]) -> tuple[StudyTable | None, list[Problem]]:
+    problems = []
+    if "replicates" not in raw and not raw.get("precision") and raw.get("rule") != "sequential":
+        problems.append(Problem(("replicates",), "`replicates` is missing", NEEDED["replicates"], absent=True))
     try:
-        return StudyTable(**raw), []
+        return StudyTable(**raw), problems
     except ValidationError as error:
-        problems = []
         for one in error.errors():
-            tables: dict[str, type[_Table]] = {"acceptance": Check, "figures": About}
+            tables: dict[str, type[Table]] = {"acceptance": Check, "figures": About, "precision": Target}
             inside = tables.get(str(one["loc"][0]), StudyTable) if len(one["loc"]) > 1 else StudyTable
             problems += explain_errors([one], (), inside.model_fields)
         return None, problems
@@ -192,7 +176,8 @@ def _check_names(
     if table is not None:
         said += [(("acceptance", i), check) for i, check in enumerate(table.acceptance)]
         said += [(("figures", name), about) for name, about in table.figures.items()]
-    problems = [] if table is None else _check_answer(table)
+        said += [(("precision", name), about) for name, about in table.precision.items()]
+    problems = [] if table is None else [*_check_answer(table), *_check_rule(table)]
     for at, about in said:
         refers.append(((*at, "method"), about.method, labels, "method"))
         refers.append(((*at, "data"), about.data, entries, "data entry"))
@@ -237,6 +222,22 @@ def _check_answer(table: StudyTable) -> list[Problem]:
     for name in table.figures:
         if name not in asked:
             problems.append(Problem(("figures", name), f"the figure `{name}` is not in `answer`", at_key=True))
+    return problems
+
+
+def _check_rule(table: StudyTable) -> list[Problem]:
+    """More replicates than the most, and shares of the alarm budget that exceed it."""
+    problems = []
+    if table.open_ended and (table.replicates or 0) > table.n_max:
+        text = f"`n_max` is {table.n_max}, below the {table.replicates} `replicates` that are run in any case"
+        problems.append(Problem(("n_max",), text, "n_max is the most that are run"))
+    shares = [check.share for check in table.acceptance if check.share is not None]
+    rest = len(shares) < len(table.acceptance)
+    if shares and (sum(shares) > 1 + 1e-9 or (rest and sum(shares) > 1 - 1e-9)):
+        text = f"the shares of the alarm budget sum to {sum(shares):g}"
+        note = "leave something for the checks without a `share`" if rest else "they may sum to 1 at most"
+        last = max(i for i, check in enumerate(table.acceptance) if check.share is not None)
+        problems.append(Problem(("acceptance", last, "share"), text, note))
     return problems
 
 
