@@ -44,7 +44,8 @@ def _figure(evidence: Evidence, about: Mapping[str, Any] | None) -> str:
     value, error = scale * cells["value"].astype(float), scale * cells["mcse"].astype(float)
     worst = float(error.max())
     if not worst > 1e-9 * float(value.abs().max()):
-        low, high = (num.significant(v, 3) for v in (value.min(), value.max()))
+        write = num.count if measure.startswith("n_") else num.significant
+        low, high = (write(float(v)) for v in (value.min(), value.max()))
         return f"{low}{unit}" if low == high else f"{low} to {high}{unit}"
     if len(cells) == 1:
         return num.plus_minus(value.iloc[0], worst) + unit
