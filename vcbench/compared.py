@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from vcbench import numbers as num
+from vcbench.methods import METHODS
 from vcbench.status import Status
 from vcbench.summary import columns
 
@@ -67,7 +68,8 @@ def _rows(comparison: "Comparison", narrow: bool) -> list[list[str]]:
             middle.append(num.fixed(float(f.theta_values[0] / f.theta_values.sum()), 3))
         reached = best.get("reml" if f.is_moments else f.criterion, math.nan) - f.loglik
         delta = num.ABSENT if posterior or not math.isfinite(reached) else _deficit(reached)
-        iterations = num.ABSENT if posterior or f.is_moments else num.count(f.n_iter)
+        uncounted = posterior or f.is_moments or (f.n_iter == 0 and METHODS[f.method].kind == "peer")
+        iterations = num.ABSENT if uncounted else num.count(f.n_iter)
         ending = ENDINGS.get(f.status, str(f.status)) + "".join(
             f", {name} {num.significant(float(f.extra[key]), 3)}"
             for key, name in (("rhat", "R̂"), ("ess_bulk", "ESS"))
@@ -114,13 +116,28 @@ def _remarks(comparison: "Comparison") -> list[str]:
                 if distance < SAME
                 else f"       {label} is another estimator, up to {num.significant(distance, 2)} SE away."
             )
+        elif METHODS[f.method].kind == "peer" and f.status.ok and comparison.settled(f.criterion):
+            lines.append(f"       {_beside(label, f, next(iter(comparison.settled(f.criterion).values())))}")
     return lines
+
+
+def _beside(label: str, f: "Fit", ours: "Fit") -> str:
+    """How far another program's maximum is from ours, in θ and in ℓ."""
+    size = np.fmax(np.abs(ours.theta_values), ours.theta_se.fillna(0).to_numpy())
+    apart = float(np.max(np.abs(f.theta_values - ours.theta_values) / np.where(size > 0, size, 1.0)))
+    below = ours.loglik - f.loglik
+    height = "at the same maximum" if abs(below) < 1e-6 else f"{num.significant(abs(below), 2)} "
+    height += "" if abs(below) < 1e-6 else ("below it" if below > 0 else "above it")
+    version = f.extra.get("version", "")
+    return f"{label} {version} is {height}, its variances {num.significant(apart, 1)} apart."
 
 
 def _parameters(comparison: "Comparison") -> list[str]:
     """Where parameters are too many for a line: each with the best fit's estimate and who is farthest from it."""
     usable = {k: f for k, f in comparison.fits.items() if np.isfinite(f.theta_values).all()}
-    order = sorted(usable, key=lambda k: (usable[k].is_moments, -usable[k].loglik))
+    order = sorted(
+        usable, key=lambda k: (usable[k].is_moments, METHODS[usable[k].method].kind == "peer", -usable[k].loglik)
+    )
     reference = order[0]
     base, rows = usable[reference], []
     se = base.theta_se.to_numpy()

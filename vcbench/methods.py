@@ -87,7 +87,7 @@ class Method:
 
 
 PEERS = tuple(  # other programs; one that is not there says so when asked
-    Method(name, "peer", criteria, False, options, description, f"vcbench.peers.{load}")
+    Method(name, "peer", criteria, False, {**options, "seed": int}, description, f"vcbench.peers.{load}")
     for name, criteria, options, description, load in (
         ("lme4", ("reml", "ml"), {"optimizer": str, "timeout": float}, "R's lme4: lmer", "lme4:fit_lme4"),
         ("nlme", ("reml", "ml"), {"optimizer": str, "timeout": float}, "R's nlme: lme and gls", "nlme:fit_nlme"),

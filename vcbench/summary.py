@@ -218,7 +218,8 @@ def _notes(fit: "Fit") -> list[str]:
                 f"[{num.significant(lower, 4)}, {num.significant(upper, 4)}] and is not shown."
             )
     lines += [f"{note.rstrip('.')}." for note in account.notes]
-    if account.interval.startswith("Wald, on") and not account.df and fit.status.ok and fit.model is not None:
+    large = account.interval.startswith("Wald, on") and not account.df and fit.status.ok and fit.model is not None
+    if large and fit.is_estimate:
         lines.append(
             "This model is large: profile intervals, tests of its terms and degrees of freedom come when asked for: "
             'fit.confint("profile"), fit.ranova(), fit.test_fixed().'
