@@ -12,7 +12,7 @@ from scipy.optimize import minimize
 import vcbench as vc
 from vcbench.bayes import approximate, quadrature, twin
 from vcbench.bayes.advi import advi
-from vcbench.bayes.approximation import normal_points, psis
+from vcbench.bayes.approximation import Approximation, normal_points, psis
 from vcbench.bayes.laplace import laplace
 from vcbench.bayes.pathfinder import best_on, climb, diagonal, inverse_hessian, pathfinder
 from vcbench.bayes.priors import logpdf_log
@@ -119,6 +119,40 @@ def test_advi__is_the_nearest_gaussian_with_independent_coordinates(made, densit
     elbo = -best.fun + 1 + np.log(2 * np.pi)
     assert found.extra["elbo"] == pytest.approx(elbo, abs=0.01)
     assert elbo < quadrature(dyestuff()).log_evidence
+
+
+class Ridge:
+    """log p = −x_0²/2, flat in x_1: no mode. What `laplace` asks of an `Unconstrained`."""
+
+    n_dim, centre, reach = 2, np.array([1.0, 1.0]), np.ones(2)
+
+    def __call__(self, x):
+        return -0.5 * x[0] ** 2, np.array([-x[0], 0.0])
+
+    def negative(self, x):
+        value, gradient = self(x)
+        return -value, -gradient
+
+    def hessian(self, x):
+        return np.diag([-1.0, 0.0])
+
+
+def test_laplace__without_a_mode_is_singular_and_draws_nothing():
+    found = laplace(Ridge(), 100, np.random.default_rng(1))
+    assert found.status is Status.SINGULAR_V
+    assert "not concave at its highest point" in found.message
+    assert len(found.x) == 0
+
+
+def test_fit__without_an_approximation_is_a_row_of_nothing_with_its_reason(monkeypatch):
+    none = Approximation.none(Status.SINGULAR_V, "the log density is not concave", 7)
+    monkeypatch.setattr("vcbench.bayes.laplace.laplace", lambda *given, **options: none)
+    fit = vc.fit(dyestuff(), "laplace", seed=1)
+    assert fit.status is Status.SINGULAR_V
+    assert fit.message == "the log density is not concave"
+    assert np.isnan(fit.theta).all()
+    assert np.isnan(fit.loglik)
+    assert fit.n_iter == 7
 
 
 def test_advi__says_what_still_moves_when_points_run_out(density):
