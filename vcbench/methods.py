@@ -4,6 +4,7 @@ Solvers and moments are called directly; the Bayesian methods are doors that loa
 methods through the entry-point group `vcbench.methods` (each entry loads to a `Method`).
 """
 
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -195,9 +196,7 @@ class Registry(Mapping[str, Method]):
                     load=f"vcbench.bayes.methods:fit_{name}", description=words,
                 )  # fmt: skip
             self._known |= {peer.name: peer for peer in PEERS}
-            for entry in entry_points(group="vcbench.methods"):
-                method = entry.load()
-                self._known[method.name] = method
+            self._known |= _third_party(self._known)
         return self._known
 
     def __getitem__(self, name: str) -> Method:
@@ -208,6 +207,28 @@ class Registry(Mapping[str, Method]):
 
     def __len__(self) -> int:
         return len(self._load())
+
+
+def _third_party(ours: Mapping[str, Method]) -> dict[str, Method]:
+    """The methods of other packages. One that does not load, is no Method or takes a name of ours is left out with a
+    warning that names it: a broken package does not take the others away."""
+    found: dict[str, Method] = {}
+    for entry in entry_points(group="vcbench.methods"):
+        try:
+            method, why = entry.load(), ""
+        except Exception as error:
+            method, why = None, f"does not load: {type(error).__name__}: {error}"
+        if not why and not isinstance(method, Method):
+            why = f"is a {type(method).__name__}, not a vcbench.methods.Method"
+        elif not why and method.name in {**ours, **found}:
+            taken = "vcbench's own" if method.name in ours else "another package"
+            why = f"has the name of a method of {taken}, `{method.name}`"
+        if why:
+            package = entry.dist.name if entry.dist is not None else "a package"
+            warnings.warn(f"{package}: its method `{entry.name} = {entry.value}` {why}. It is left out.", stacklevel=4)
+        else:
+            found[method.name] = method
+    return found
 
 
 METHODS = Registry()
