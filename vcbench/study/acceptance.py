@@ -1,33 +1,39 @@
-"""Acceptance checks of a finished run: a measure near its target, or not, or not known yet.
+"""Acceptance checks of a run: a measure near its target, or not, or not known yet. There are two rules.
+
+`rule = "fixed"`, for runs of a size fixed in advance (frozen seeds):
 
     FAIL          |value − target| > tolerance + z·MCSE
     PASS          |value − target| + z·MCSE ≤ tolerance        (two one-sided tests)
     INCONCLUSIVE  else
 
-z is the normal quantile of `alarm` shared among the checks, so that a study in which all is well raises a false alarm
-with at most that probability. A measure without a Monte Carlo error (a maximum, a count) is compared as it is.
+z is the normal quantile of the comparison's part α of `alarm`, so that a study in which all is well raises a false
+alarm with at most that probability. `rule = "sequential"` looks after every block (`sequential.Rule`). Under both, a
+measure without a Monte Carlo error (a maximum, a count) is compared as it is, and so is a method paired with itself.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 
+import numpy as np
 import pandas as pd
 
 from vcbench.errors import SpecError
+from vcbench.study.checks import Check
+from vcbench.study.groups import Group, build_group
 from vcbench.study.measures import measures
-from vcbench.study.spec import Check, Spec
-
-TARGETS = {
-    "variance_ratio": 1.0,
-    "share_equal": 1.0,
-    "convergence_rate": 1.0,
-}  # a coverage's target is the level, every other's 0
+from vcbench.study.sequential import Rule, plain
+from vcbench.study.spec import Spec
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """One comparison: PASS, FAIL or INCONCLUSIVE, and the numbers behind it."""
+    """One comparison: PASS, FAIL or INCONCLUSIVE, and the numbers behind it.
+
+    n, value and MCSE are those the verdict rests on: under the sequential rule, at the look that settled it, where
+    [lower, upper] holds the measure at every n but for a chance of `alpha`.
+    """
 
     verdict: str
     check: int
@@ -41,6 +47,9 @@ class Verdict:
     target: float
     tolerance: float
     reason: str = ""
+    lower: float = math.nan
+    upper: float = math.nan
+    alpha: float = math.nan
 
     @property
     def detail(self) -> str:
@@ -48,7 +57,10 @@ class Verdict:
         if self.reason and math.isnan(self.value):
             return f"{self.measure} is undefined: {self.reason}"
         error = "" if math.isnan(self.mcse) else f" ± {self.mcse:.3g}"
-        return f"{self.measure} {self.value:.4g}{error} (n = {self.n}), target {self.target:g} ± {self.tolerance:g}"
+        within = "" if math.isnan(self.lower) else f", at any n within [{self.lower:.4g}, {self.upper:.4g}]"
+        slack = "" if math.isnan(self.tolerance) else f" ± {self.tolerance:.4g}"
+        said = f"{self.measure} {self.value:.4g}{error} (n = {self.n}){within}, target {self.target:g}{slack}"
+        return f"{said}; {self.reason}" if self.reason and self.verdict == "INCONCLUSIVE" else said
 
 
 def check_rows(spec: Spec, rows: pd.DataFrame) -> list[Verdict]:
@@ -58,17 +70,44 @@ def check_rows(spec: Spec, rows: pd.DataFrame) -> list[Verdict]:
 
     Raises SpecError for a check that speaks of nothing in the rows.
     """
-    checks = spec.table.acceptance
-    if not checks:
+    table = spec.table
+    if not table.acceptance:
         return []
-    wanted = {check.measure for check in checks}
-    found = measures(rows, level=spec.table.level, reference=spec.table.reference, only=wanted)
-    parts = [_select(spec, check, i, found) for i, check in enumerate(checks)]
-    z = NormalDist().inv_cdf(1 - spec.table.alarm / (2 * max(1, sum(len(part) for part in parts))))
+    wanted = {check.measure for check in table.acceptance}
+    units = {"empirical_se"} if any(check.slack[1] == "empirical_se" for check in table.acceptance) else set()
+    found = measures(rows, level=table.level, reference=table.reference, only=wanted | units)
+    parts = [_select(spec, check, i, found) for i, check in enumerate(table.acceptance)]
+    alphas = alarm_budget(table.acceptance, [len(part) for part in parts], table.alarm)
+    errors = found[found["measure"] == "empirical_se"].set_index(["condition", "method", "parameter"])["value"]
+    reference = table.reference or str(rows["method"].iloc[0])
+    groups: dict[tuple[str, str], Group] = {}
+    verdicts = []
+    for i, (check, part, alpha) in enumerate(zip(table.acceptance, parts, alphas, strict=True)):
+        rule = Rule(check, table.level, alpha, table.block_size, table.n_max)
+        for row in part.to_dict("records"):
+            itself = check.measure in ("relative_precision", "paired_difference") and row["method"] == reference
+            if table.rule == "fixed" or plain(check) or itself:
+                scale = 1.0
+                if check.slack[1] == "empirical_se":
+                    scale = float(errors[row["condition"], row["method"], row["parameter"]])
+                verdicts.append(judge(i, check, row, table.level, alpha, scale))
+                continue
+            where = str(row["condition"]), str(row["parameter"])
+            if where not in groups:
+                of_it = rows[(rows["condition"] == where[0]) & (rows["parameter"] == where[1])]
+                groups[where] = build_group(of_it, list(dict.fromkeys(rows["method"])), table.level, "available")
+            verdicts.append(_settle(i, rule, groups[where], row, reference))
+    return verdicts
+
+
+def alarm_budget(checks: Sequence[Check], cells: Sequence[int], alarm: float) -> list[float]:
+    """α of each comparison of each check: a check's `share` of `alarm`, divided by its comparisons; the rest of it
+    divided by the comparisons of all checks without a share."""
+    said = sum(check.share or 0.0 for check in checks)
+    others = sum(n for check, n in zip(checks, cells, strict=True) if check.share is None)
     return [
-        judge(i, check, row, spec.table.level, z)
-        for i, (check, part) in enumerate(zip(checks, parts, strict=True))
-        for row in part.to_dict("records")
+        alarm * (1 - said) / max(1, others) if check.share is None else alarm * check.share / max(1, n)
+        for check, n in zip(checks, cells, strict=True)
     ]
 
 
@@ -87,20 +126,31 @@ def _select(spec: Spec, check: Check, i: int, found: pd.DataFrame) -> pd.DataFra
     return part
 
 
-def judge(i: int, check: Check, row: dict, level: float, z: float) -> Verdict:
-    """The verdict of one row of measures."""
-    default = level if check.measure in ("coverage", "be_coverage") else TARGETS.get(check.measure, 0.0)
-    target = default if check.target is None else check.target
+def judge(i: int, check: Check, row: dict, level: float, alpha: float, scale: float = 1.0) -> Verdict:
+    """The fixed rule's verdict of one row of measures; the tolerance is counted in `scale`."""
+    target, tolerance = check.centre(level), check.slack[0] * scale
     value, mcse = float(row["value"]), float(row["mcse"])
-    slack = 0.0 if math.isnan(mcse) else z * mcse
+    slack = 0.0 if math.isnan(mcse) else NormalDist().inv_cdf(1 - alpha / 2) * mcse
     off = abs(value - target)
-    if math.isnan(value) or (math.isnan(mcse) and row["reason"].startswith("too few")):
+    if np.isnan([value, tolerance]).any() or (math.isnan(mcse) and row["reason"].startswith("too few")):
         word = "INCONCLUSIVE"
-    elif off > check.tolerance + slack:
+    elif off > tolerance + slack:
         word = "FAIL"
     else:
-        word = "PASS" if off + slack <= check.tolerance else "INCONCLUSIVE"
+        word = "PASS" if off + slack <= tolerance else "INCONCLUSIVE"
     return Verdict(
         word, i, check.measure, str(row["condition"]), str(row["method"]), str(row["parameter"]), value, mcse,
-        int(row["n"]), target, check.tolerance, str(row["reason"]),
+        int(row["n"]), target, tolerance, str(row["reason"]), alpha=alpha,
+    )  # fmt: skip
+
+
+def _settle(i: int, rule: Rule, g: Group, row: dict, reference: str) -> Verdict:
+    """The sequential rule's verdict of one row of measures."""
+    method = str(row["method"])
+    r = g.methods.index(reference) if reference in g.methods else -1
+    look = rule.settle(g, g.methods.index(method), r)
+    target = rule.check.centre(rule.level)
+    return Verdict(
+        look.verdict, i, rule.check.measure, str(row["condition"]), method, str(row["parameter"]), look.value,
+        look.mcse, look.n, target, look.tolerance, look.reason, look.lower, look.upper, rule.alpha,
     )  # fmt: skip

@@ -10,6 +10,9 @@ asymptotic confidence sequences), narrowest about n_target:
 
     C_n = x̄ ± σ̂ √( 2(nρ² + 1)/(n²ρ²) · log(√(nρ² + 1)/α) ),      ρ² = (−2 log α + log(1 − 2 log α))/n_target
 
+For a quantile q, C_n = { x : the share of terms below x is one that the first sequence, at p_0 = p = q, allows }, which
+lies between two order statistics.
+
 P(the truth is outside C_n at some n) ≤ α: exactly for a proportion; for a mean from the n on at which the central limit
 theorem holds (`first_look`). With a tolerance region T the verdict is FAIL where C ∩ T is empty, PASS where C lies in
 T, and INCONCLUSIVE else: more replicates are wanted.
@@ -63,6 +66,17 @@ def mean_bounds(mean: Any, sd: Any, n: Any, alpha: float, n_target: float) -> tu
     grown = n * rho2 + 1
     half = np.asarray(sd, float) * np.sqrt(2 * grown / (n * n * rho2) * np.log(np.sqrt(grown) / alpha))
     return np.asarray(mean - half, float), np.asarray(mean + half, float)
+
+
+def quantile_bounds(terms: Array, q: float, alpha: float) -> tuple[float, float]:
+    """The confidence sequence (lower, upper) of the q-quantile: order statistics, ±∞ where n is too small for one."""
+    n = len(terms)
+    hits = np.arange(n + 1)
+    a, b = WEIGHT * q, WEIGHT * (1 - q)
+    weight = betaln(a + hits, b + n - hits) - betaln(a, b) - xlogy(hits, q) - xlog1py(n - hits, -q)
+    allowed = np.flatnonzero(weight < math.log(1 / alpha))  # counts below the quantile: an interval, never empty
+    ordered = np.concatenate([[-np.inf], np.sort(terms), [np.inf]])
+    return float(ordered[allowed[0]]), float(ordered[allowed[-1] + 1])
 
 
 def first_look(terms: Array, ratio: bool = False) -> float:
