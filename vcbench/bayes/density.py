@@ -1,45 +1,98 @@
-"""The posterior density of the variances as quadrature sees it: in ratios v_k = log(σ_k/σ_e) and u_e = log σ_e."""
+"""The posterior density of up to three parameters as quadrature sees it, in ratios v and the scale u_e = log σ_e."""
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from scipy.special import wrightomega
 
-from vcbench.bayes.priors import SdPrior, logpdf_log
+from vcbench.bayes.log_prior import LogPrior
 from vcbench.bayes.reduced import Reduced, gls
 
 DEPTH = 32.0  # what lies more than e^-DEPTH below the peak is left out
 TOLERANCE = 1e-8  # of log Z, and of a marginal density relative to its peak, per doubling
+OFF = -250.0  # log σ that stands for σ = 0
+Answer = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Ratios:
-    """D(v), q(v) and what β needs, on product grids of v; factorisations of one axis are kept."""
+    """D(v), q(v) and what β needs, from sufficient statistics; v_k = log(σ_k/σ_e). Some factorisations are kept."""
 
     reduced: Reduced
     kept: dict[float, tuple] = field(default_factory=dict, repr=False)
     points: list[int] = field(default_factory=lambda: [0], repr=False)
 
-    def grid(self, axes: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """(D, q, γ̂ (…, d), A = QᵀH⁻¹Q (…, d, d)) on the product of `axes`."""
-        shape = tuple(len(a) for a in axes)
+    @property
+    def nu(self) -> int:
+        """n − d."""
+        return self.reduced.n_obs - self.reduced.n_fixed
+
+    @property
+    def log_weights(self) -> float:
+        """Σ log weight of the observations."""
+        return self.reduced.log_weights
+
+    @property
+    def logdet_xx(self) -> float:
+        """log|XᵀX|."""
+        return self.reduced.logdet_xx
+
+    @property
+    def places(self) -> tuple[int, ...]:
+        """Where each v, and the reference last, stands in θ."""
+        return tuple(range(self.reduced.n_theta))
+
+    def kind(self, k: int) -> str:
+        """ "sd": every coordinate is a log σ."""
+        return "sd"
+
+    def natural(self, v: Sequence[np.ndarray], t: np.ndarray) -> np.ndarray:
+        """θ (M, p) at M points."""
+        return np.exp(2 * np.column_stack([*(v_k + t for v_k in v), t]))
+
+    def scaled(self, axes: Sequence[np.ndarray]) -> tuple[list[np.ndarray], np.ndarray]:
+        """(θ_j at σ_e = 1 on the product of `axes`, broadcastable; the degree of each: θ_j σ_e^degree is θ_j)."""
+        n = len(axes)
+        base = [*(along(np.exp(2 * a), k, n) for k, a in enumerate(axes)), np.ones((1,) * n)]
+        return base, np.full(n + 1, 2)
+
+    def own_axis(self, j: int) -> int | None:
+        """The axis whose coordinate is log σ of θ_j; None where θ_j is no variance with an axis of its own."""
+        return j
+
+    def dear(self, k: int) -> bool:
+        """Whether another node along axis k costs factorisations."""
+        return not self.reduced.small and k != 0
+
+    def fine(self, *_: Any) -> "Ratios":
+        """What answers on finer grids than quadrature needed: itself."""
+        return self
+
+    def rows(self, v: Sequence[np.ndarray]) -> Answer:
+        """(D (M,), q (M,), γ̂ (M, d), A = QᵀH⁻¹Q (M, d, d)) at M points, each v_k (M,)."""
+        M = len(v[0]) if len(v) else 1
+        logdet, G = self.reduced.evaluate(np.column_stack([*(np.exp(2 * v_k) for v_k in v), np.ones(M)]))
+        lost = ~(np.isfinite(logdet) & np.isfinite(G).all(axis=(1, 2)))
+        if lost.any():  # γ so large that rounding ate the rest of H: nothing of the posterior lies there
+            logdet[lost], G[lost] = np.inf, np.eye(self.reduced.n_fixed + 1)
+        self.points[0] += M
+        return self._answer(logdet, G)
+
+    def grid(self, axes: Sequence[np.ndarray]) -> Answer:
+        """`rows` on the product of `axes`, in its shape."""
+        shape, d = tuple(len(a) for a in axes), self.reduced.n_fixed
         if not self.reduced.small and len(axes) == 2:
-            logdet, G = self._two_matrices(*axes)
+            D, q, centre, A = self._answer(*self._two_matrices(*axes))
         else:
-            mesh = np.meshgrid(*axes, indexing="ij") if axes else []
-            gamma = [np.exp(2 * m.ravel()) for m in mesh]
-            theta = np.column_stack([*gamma, np.ones(math.prod(shape))])
-            logdet, G = self.reduced.evaluate(theta)
-            lost = ~(np.isfinite(logdet) & np.isfinite(G).all(axis=(1, 2)))
-            if lost.any():  # γ so large that rounding ate the rest of H: nothing of the posterior lies there
-                logdet[lost], G[lost] = np.inf, np.eye(self.reduced.n_fixed + 1)
-            self.points[0] += len(theta)
-        A, q, centre = gls(G)
-        D = logdet + np.linalg.slogdet(A)[1] + self.reduced.logdet_xx
-        d = self.reduced.n_fixed
+            D, q, centre, A = self.rows([m.ravel() for m in np.meshgrid(*axes, indexing="ij")] if axes else [])
         return D.reshape(shape), q.reshape(shape), centre.reshape(*shape, d), A.reshape(*shape, d, d)
+
+    def _answer(self, logdet: np.ndarray, G: np.ndarray) -> Answer:
+        A, q, centre = gls(G)
+        return logdet + np.linalg.slogdet(A)[1] + self.reduced.logdet_xx, q, centre, A
 
     def _two_matrices(self, first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """H = γ_1 S_1 + (γ_2 S_2 + I): for each γ_2 one eigendecomposition serves every γ_1."""
@@ -79,19 +132,20 @@ class Ratios:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Density:
-    """The log posterior in (v, u_e): ℓ_REML + log prior + Jacobians."""
+    """The log posterior in (v, u_e): ℓ_REML + log prior + Jacobians. `ratios`: `Ratios` or `KernelRatios`."""
 
-    ratios: Ratios
-    priors: tuple[SdPrior, ...]
-    nu: int
+    ratios: Any
+    prior: LogPrior
+
+    @property
+    def nu(self) -> int:
+        """n − d."""
+        return self.ratios.nu
 
     def at(self, D: np.ndarray, q: np.ndarray, v: Sequence[np.ndarray], t: np.ndarray) -> np.ndarray:
-        """log p at u_e = t and u_k = v_k + t; D, q and v broadcast against t."""
-        out = -0.5 * (self.nu * (math.log(2 * math.pi) + 2 * t) + D + q * np.exp(-2 * t))
-        out = out + logpdf_log(self.priors[-1], t)
-        for prior, v_k in zip(self.priors, v, strict=False):
-            out = out + logpdf_log(prior, v_k + t)
-        return out
+        """log p at (v, u_e = t); D, q and v broadcast against t."""
+        constant = self.nu * math.log(2 * math.pi) - self.ratios.log_weights
+        return self.prior(v, t) - 0.5 * (constant + 2 * self.nu * t + D + q * np.exp(-2 * t))
 
     def on(self, axes: Sequence[np.ndarray], s: np.ndarray) -> "Grid":
         """The density on the product of `axes` (the v) and the sheared scale s = u_e − ½ log(q/ν)."""

@@ -8,7 +8,6 @@ import numpy as np
 
 from vcbench.bayes.margins import Margins
 from vcbench.bayes.posterior import Posterior
-from vcbench.bayes.reduced import gls
 
 BOUND = 4.0  # a step of the grid is a quarter of an SD: the ratio exceeds 4 beyond five SDs
 
@@ -32,7 +31,7 @@ def exact_draws(posterior: Posterior, n: int, rng: np.random.Generator) -> tuple
         keep_at = rng.random(m) * BOUND
         log_p, t, v, gamma = _density(margins, point, rng)
         keep = np.flatnonzero(np.log(keep_at) < log_p - F.ravel()[cells])[:left]
-        theta.append(np.exp(2 * np.column_stack([*(v_k[keep] + t[keep] for v_k in v), t[keep]])))
+        theta.append(margins.density.ratios.natural([v_k[keep] for v_k in v], t[keep]))
         beta.append(gamma[keep])
         left -= len(keep)
     reduced = margins.density.ratios.reduced
@@ -44,11 +43,10 @@ def _density(
 ) -> tuple[np.ndarray, np.ndarray, list[np.ndarray], np.ndarray]:
     """(log p in (z…, s), t = log σ_e, v, a draw of γ = T(β − β_0)) at points given by their coordinates (m,) each."""
     density, z, s = margins.density, point[:-1], point[-1]
-    reduced = density.ratios.reduced
     v = [q.u(x) for q, x in zip(margins.squeezes, z, strict=True)]
-    logdet, G = reduced.evaluate(np.column_stack([*(np.exp(2 * v_k) for v_k in v), np.ones(len(s))]))
-    A, q, centre = gls(G)
-    D = logdet + np.linalg.slogdet(A)[1] + reduced.logdet_xx
+    D, q, centre, A = density.ratios.rows(v)
+    if not v:
+        D, q, centre, A = (np.repeat(a, len(s), axis=0) for a in (D, q, centre, A))
     t = 0.5 * np.log(q / density.nu) + s
     log_p = density.at(D, q, v, t)
     for squeeze, x in zip(margins.squeezes, z, strict=True):

@@ -6,13 +6,14 @@ Nodes are doubled until no value moves by more than 1e-8 of the peak.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from scipy.interpolate import make_interp_spline
 
 from vcbench.bayes.density import DEPTH, TOLERANCE, Density, Grid, Squeeze, cell, halve
+from vcbench.bayes.derived import Derived
 from vcbench.bayes.posterior import Marginal, Mixture
 
 CHUNK = 1_000_000  # density values in flight
@@ -43,23 +44,40 @@ class Margins:
         if name in self.beta:
             return self.beta[name]
         if name not in self.made:
-            k = self.names.index(name)
-            self.made[name] = self._residual() if k == len(self.z) else self._component(k)
+            j = self.names.index(name)
+            k = self.density.ratios.own_axis(j)
+            if k is None:
+                self.made[name] = self.derive(lambda theta: theta[j], name)
+            else:
+                self.made[name] = self._residual() if k == len(self.z) else self._component(k)
         return self.made[name]
 
+    def derive(self, g: Callable[[np.ndarray], np.ndarray], name: str) -> Derived:
+        """The posterior of g(θ), with θ (p, …) and the answer (…)."""
+        return Derived.of(self.fine, self.squeezes, self.z, self.s, self.grid.log_z, g, name)
+
+    @property
+    def fine(self) -> Density:
+        """The density on finer grids than quadrature needed."""
+        if "fine" not in self.made:
+            weight = np.exp(self.grid.F + self.grid.slope - self.grid.log_z).sum(axis=-1)
+            self.made["fine"] = replace(self.density, ratios=self.density.ratios.fine(self.z, self.squeezes, weight))
+        return self.made["fine"]
+
     def _residual(self) -> Marginal:
+        density = self.fine
         near = np.broadcast_to(self.grid.t, self.grid.F.shape)[self._near()]
         z = list(self.z)
         while True:
             axes = [q.u(x) for q, x in zip(self.squeezes, z, strict=True)]
-            D, q, *_ = self.density.ratios.grid(axes)
+            D, q, *_ = density.ratios.grid(axes)
             mesh = [m.ravel() for m in np.meshgrid(*axes, indexing="ij")] if axes else []
             weight = cell(z, np.array([0.0, 1.0])) * self._slopes(z)
 
             def at(t: np.ndarray, D=D, q=q, mesh=mesh, weight=weight) -> np.ndarray:
                 """p (t, v…)."""
                 v = [m[None, :] for m in mesh]
-                F = self.density.at(D.ravel()[None, :], q.ravel()[None, :], v, t[:, None]) - self.grid.log_z
+                F = density.at(D.ravel()[None, :], q.ravel()[None, :], v, t[:, None]) - self.grid.log_z
                 return (np.exp(F) * weight.ravel()).reshape(len(t), *D.shape)
 
             t = np.linspace(near.min(), near.max(), 65)
@@ -73,12 +91,13 @@ class Margins:
             z = [halve(x) if r else x for x, r in zip(z, rough, strict=True)]
 
     def _component(self, k: int) -> Marginal:
+        density = self.fine
         squeeze, others = self.squeezes[k], [j for j in range(len(self.z)) if j != k]
         z = list(self.z)
-        while len(z[k]) < NODES and (self.density.ratios.reduced.small or k == 0 or len(z[k]) < NODES // 2):
+        while len(z[k]) < (NODES // 2 if density.ratios.dear(k) else NODES):
             z[k] = halve(z[k])
         axes = [q.u(x) for q, x in zip(self.squeezes, z, strict=True)]
-        D, q, *_ = self.density.ratios.grid(axes)
+        D, q, *_ = density.ratios.grid(axes)
         table = np.moveaxis(np.stack([D, np.log(q)], axis=-1), k, 0).reshape(len(z[k]), -1, 2)
         spline = make_interp_spline(z[k], table, k=5)
         v_others = [axes[j] for j in others]
@@ -104,7 +123,7 @@ class Margins:
                 v_all: list[np.ndarray] = [v_j[None, None, :] for v_j in v_others]
                 v_all.insert(k, v[..., None])
                 with np.errstate(over="ignore"):
-                    F = self.density.at(read[..., 0], np.exp(read[..., 1]), v_all, nodes[None, :, None])
+                    F = density.at(read[..., 0], np.exp(read[..., 1]), v_all, nodes[None, :, None])
                     p = (np.exp(F - self.grid.log_z) @ weight) * h
                 p[v > top] = 0.0
                 out[0, part], out[1, part] = p.sum(axis=1), 2 * p[:, ::2].sum(axis=1)

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vcbench.bayes.density import Density, Grid, along
-from vcbench.bayes.reduced import gls
+from vcbench.bayes.density import OFF, Density, Grid, along
 
 FLAT = (
     1e-9  # a rise towards σ_k = 0 that the density has stopped making: the mode is at 0 unless a node beats it by this
@@ -30,53 +29,53 @@ class Modes:
     criterion: str
 
     def __call__(self, scale: str) -> np.ndarray:
-        K = len(self.axes)
-        on = [p.on if scale == "prior" else scale for p in self.density.priors]
-        power = [{"log": 0.0, "sd": 1.0, "var": 2.0}[o] for o in on]
+        K, ratios, prior = len(self.axes), self.density.ratios, self.density.prior
         F, t = self.grid.F, self.grid.t
-        v = [along(a, k, K + 1) for k, a in enumerate(self.axes)]
-        J = F - power[K] * t - sum(power[k] * (v[k] + t) for k in range(K))
+        x = prior.values([along(a, k, K + 1) for k, a in enumerate(self.axes)], t)
+        J = F - sum(axis.log_jacobian(x_k, scale) for axis, x_k in zip(prior.axes, x, strict=True))
         if self.criterion == "ml":
             J = J + self._kept(np.linalg.slogdet(self.grid.A)[1][..., None], t)
         best = np.unravel_index(int(J.argmax()), J.shape)
         top = float(J[best])
-        free = [k for k in range(K) if top - float(np.take(J, 0, axis=k).max()) > FLAT * (1 + abs(top))]
+        free = [
+            k
+            for k in range(K)
+            if ratios.kind(k) != "sd" or top - float(np.take(J, 0, axis=k).max()) > FLAT * (1 + abs(top))
+        ]
         start = np.array([*(self.axes[k][best[k]] for k in free), np.broadcast_to(t, J.shape)[best]])
+        v = [along(a, k, K + 1) for k, a in enumerate(self.axes)]
         width = np.array([self._width(np.broadcast_to(x, J.shape)) for x in (*(v[k] for k in free), t)])
-        x = climb(lambda rows: self._objective(rows, free, power), start, width)
-        out = np.zeros(K + 1)
-        out[K] = math.exp(2 * x[-1])
-        for at, k in enumerate(free):
-            out[k] = math.exp(2 * (x[at] + x[-1]))
-        return out
+        found = climb(lambda rows: self._objective(rows, free, scale), start, width)
+        at = np.full(K, OFF)
+        at[free] = found[:-1]
+        theta = ratios.natural(list(at[:, None]), found[-1:])[0]
+        dropped = [ratios.places[k] for k in range(K) if k not in free]
+        theta[dropped] = 0.0
+        return theta
 
     def beta(self, theta: np.ndarray) -> np.ndarray:
         """β's GLS value at θ (p,)."""
-        reduced = self.density.ratios.reduced
-        return reduced.beta_of(gls(reduced.evaluate(theta)[1])[2])[0]
+        likelihood = self.density.ratios.reduced
+        return likelihood.beta_of(likelihood.centre(theta)[1])[0]
 
-    def _objective(self, x: np.ndarray, free: list[int], power: list[float]) -> np.ndarray:
-        """Log density at the rows (v of the free ratios, u_e) of x; the other ratios are 0, their priors constant."""
-        reduced, t = self.density.ratios.reduced, x[:, -1]
-        K = len(self.axes)
-        theta = np.zeros((len(x), K + 1))
-        theta[:, K] = 1.0
-        for at, k in enumerate(free):
-            theta[:, k] = np.exp(2 * x[:, at])
-        logdet, G = reduced.evaluate(theta)
-        A, q, _ = gls(G)
-        logdet_A = np.linalg.slogdet(A)[1]
-        chosen = Density(
-            self.density.ratios, (*(self.density.priors[k] for k in free), self.density.priors[K]), self.density.nu
-        )
-        out = chosen.at(logdet + logdet_A + reduced.logdet_xx, q, list(x[:, :-1].T), t) - power[K] * t
-        for at, k in enumerate(free):
-            out = out - power[k] * (x[:, at] + t)
-        return out + self._kept(logdet_A, t) if self.criterion == "ml" else out
+    def _objective(self, x: np.ndarray, free: list[int], scale: str) -> np.ndarray:
+        """Log density in `scale` at the rows (v of the free axes, u_e) of x, the other σ_k standing at 0."""
+        t = x[:, -1]
+        v = [x[:, free.index(k)] if k in free else np.full(len(x), OFF) for k in range(len(self.axes))]
+        if len(v):
+            D, q, _, A = self.density.ratios.rows(v)
+        else:
+            D, q, _, A = (np.repeat(a, len(x), axis=0) for a in self.density.ratios.rows(v))
+        out = self.density.at(D, q, v, t)
+        prior = self.density.prior
+        for axis, x_k in zip(prior.axes, prior.values(v, t), strict=True):
+            out = out - axis.log_jacobian(x_k, scale)
+        return out + self._kept(np.linalg.slogdet(A)[1], t) if self.criterion == "ml" else out
 
     def _kept(self, logdet_A: np.ndarray, t: np.ndarray) -> np.ndarray:
-        reduced = self.density.ratios.reduced
-        return 0.5 * (logdet_A + reduced.logdet_xx - 2 * reduced.n_fixed * t - reduced.n_fixed * math.log(2 * math.pi))
+        ratios = self.density.ratios
+        d = ratios.reduced.n_fixed
+        return 0.5 * (logdet_A + ratios.logdet_xx - 2 * d * t - d * math.log(2 * math.pi))
 
     def _width(self, x: np.ndarray) -> float:
         w = self.weight / self.weight.sum()

@@ -1,4 +1,4 @@
-"""An exact posterior as quadrature leaves it: moments, marginal densities, quantiles, the mode."""
+"""An exact posterior as quadrature leaves it: moments, marginal densities, quantiles, functions of θ, the mode."""
 
 import math
 from collections.abc import Callable
@@ -114,10 +114,11 @@ def invert_cdf(
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Posterior:
-    """The exact posterior of a model with up to three variance parameters.
+    """The exact posterior of a model with up to three parameters of its covariance.
 
-    theta_mean, theta_sd (p,), theta_cov (p, p), sd_mean, sd_sd (p,) (of σ): natural units, residual last; NaN where the
-    prior leaves no such moment. beta_mean, beta_cov: of β. log_evidence: log ∫ L · prior, constants kept, β flat.
+    theta_mean, theta_sd (p,), theta_cov (p, p), sd_mean, sd_sd (p,) (of σ, NaN for what is no variance): natural units,
+    residual last; NaN where the prior leaves no such moment. beta_mean, beta_cov: of β. log_evidence: log ∫ L · prior,
+    constants kept, β flat.
     error: what the last doubling moved in log_evidence; edge: the share of the mass estimated to lie beyond the grid;
     n_points: θ at which V was factorised; n_grid: points of the grid.
     """
@@ -144,17 +145,45 @@ class Posterior:
     message: str
     marginals: Any = field(repr=False)
     modes: Any = field(repr=False)
+    facts: Any = field(default=None, repr=False)
 
     def __repr__(self) -> str:
         numbers = f"log evidence {self.log_evidence:.6f} (± {self.error:.0e}), {self.n_grid:,} points"
         return f"Exact posterior, {self.status}, {numbers}\n{self.summary().to_string()}"
 
     def marginal(self, name: str) -> Any:
-        """The marginal of a variance (`Marginal`) or a coefficient (`Mixture`) by name."""
+        """The marginal of a variance (`Marginal`), another parameter (`Derived`) or a coefficient (`Mixture`)."""
         if name not in self.marginals:
             known = list(self.marginals)
             raise ModelError(f"no parameter `{name}`. Choose from {', '.join(known)}.{did_you_mean(name, known)}")
         return self.marginals[name]
+
+    def derive(self, said: Any) -> Any:
+        """The exact posterior of a function of θ, in the language of `Fit.derive`.
+
+        said: an expression on the names of θ ("icc = Batch / total"), the SD or correlation of a parameter by name
+        ("Subject:sd(Days)"), or a function of a mapping of the names of θ to values. What comes back has `cdf`, `pdf`,
+        `quantile`, `mean`, `sd`, and `error`, what the last refinement of the grid moved in its distribution function.
+        Raises MethodError for a name or syntax it does not know, for a function of β, and for one that does not exist
+        on part of the posterior.
+        """
+        from vcbench.inference.quantities import quantity_of
+
+        q = quantity_of(self.facts, said)
+        if q.uses_beta:
+            raise MethodError(
+                f"`{q.name}` holds coefficients; `derive` of an exact posterior takes functions of θ. Marginals of β: "
+                "`posterior.marginal(name)`."
+            )
+        d = len(self.beta_names)
+
+        def g(theta: np.ndarray) -> np.ndarray:
+            flat = theta.reshape(len(theta), -1)
+            x = np.concatenate([flat, np.zeros((d, flat.shape[1]))])
+            out = np.broadcast_to(np.real(q.of.at(x)), flat.shape[1:])
+            return np.asarray(out, float).reshape(theta.shape[1:])
+
+        return self.marginals.derive(g, q.label if hasattr(q, "label") else q.name)
 
     def quantile(self, name: str, p: Any) -> np.ndarray:
         """Quantiles of a parameter in natural units."""

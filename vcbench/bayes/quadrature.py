@@ -1,4 +1,4 @@
-"""The exact posterior of up to three variance parameters, on a grid.
+"""The exact posterior of up to three parameters of a covariance, on a grid.
 
 Everything happens in u = log σ (density × Jacobian). With v_k = u_k − u_e = ½ log γ_k the likelihood depends on the
 overall scale in closed form, V = σ_e² H(γ):
@@ -8,94 +8,134 @@ overall scale in closed form, V = σ_e² H(γ):
 
 so that matrices are factorised on the grid of v only, and a shear s = u_e − ½ log(q/ν) (unit Jacobian) makes v and s
 nearly independent. The trapezoid rule on a box that leaves out e⁻³² of the peak converges exponentially; every axis is
-doubled until log Z moves by less than 1e-8.
+doubled until log Z moves by less than 1e-8. Correlations enter by their logit on the range left for them, ranges of a
+distance decay by their log. D and q come from sufficient statistics (`density.Ratios`) where all parameters are
+variances that V is linear in, else from the model's own kernel (`kernel_ratios`).
 """
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from scipy.special import logsumexp
 
+from vcbench import kernels
+from vcbench.bayes.by_kernel import ByKernel, Likelihood
+from vcbench.bayes.coordinates import Coordinates
 from vcbench.bayes.density import DEPTH, TOLERANCE, Density, Grid, Ratios, Squeeze, along, cell, halve
+from vcbench.bayes.kernel_ratios import KernelRatios
+from vcbench.bayes.log_prior import LogPrior
 from vcbench.bayes.margins import Margins
 from vcbench.bayes.modes import Modes
 from vcbench.bayes.posterior import Mixture, Posterior
 from vcbench.bayes.prior_choice import prior_scales, resolve
 from vcbench.bayes.priors import Flat, Priors
-from vcbench.bayes.reduced import Reduced
+from vcbench.bayes.reduced import LIMIT, Reduced
 from vcbench.errors import MethodError, ModelError, did_you_mean
+from vcbench.fitted import Facts
 from vcbench.model.model import Model
 from vcbench.status import Status
 
 REACH = 200.0  # log units: a posterior wider than this on the log scale is taken for improper
+# Where the box is looked for first: log SD ratios by a kernel, and logits. It grows as far as the posterior reaches; V
+# loses its digits where several of them are far out together.
+SCAN, UNIT_SCAN = (-9.0, 7.0), (-6.0, 6.0)
+MOST_PARAMETERS = 3
+IMPROPER = 'the posterior under `Flat("{on}")` on `{name}` is improper {why}. Give it a proper prior.'
 MOST = 4096, 256  # nodes of one axis, with one ratio and with two
 
 
 def quadrature(model: Model, priors: Any = None, criterion: str = "reml") -> Posterior:
-    """The exact posterior of a model with up to three variance parameters and independent effects.
+    """The exact posterior of a model with up to three parameters in θ, of any structure.
 
     priors: as for `twin` (β flat). Under criterion "reml" and "ml" the posterior of θ and of β is the same, β being
     flat; `Posterior.mode` differs: "ml" maximises jointly over (β, θ).
 
-    Raises ModelError for more parameters, for correlated effects, for a prior on β, and for flat priors that make the
-    posterior improper; MethodError for an unknown criterion.
+    Raises ModelError for more parameters, for a covariance fixed beforehand, for a prior on β, and for flat priors that
+    make the posterior improper; MethodError for an unknown criterion.
     """
     return integrate(check_model(model, priors, criterion), model, priors, criterion)
 
 
-def check_model(model: Model, priors: Any, criterion: str) -> Reduced:
-    """The model reduced, if quadrature can be asked for it; else the errors of `quadrature`."""
+def check_model(model: Model, priors: Any, criterion: str) -> Likelihood:
+    """The model's likelihood, if quadrature can be asked for it; else the errors of `quadrature`."""
     if criterion not in ("reml", "ml"):
         raise MethodError(
             f'unknown criterion `{criterion}`. Choose "reml" or "ml".{did_you_mean(criterion, ("reml", "ml"))}'
         )
-    correlated = [c.name for c in model.components if any(len(block) > 1 for block in c.partition)]
-    if correlated or model.n_theta > 3:
-        what = f"the effects of `{correlated[0]}` are correlated" if correlated else "this model has more"
+    if model.n_theta > MOST_PARAMETERS:
         raise ModelError(
-            f"quadrature integrates up to three variances of independent effects: {what} ({model.n_theta} parameters). "
-            "Use `vcbench.bayes.sample(vcbench.bayes.twin(model))`, or method `nuts`."
+            "quadrature integrates up to three variances, correlations or ranges; this model has "
+            f"{model.n_theta} parameters: {', '.join(model.theta_names)}. Use "
+            "`vcbench.bayes.sample(vcbench.bayes.twin(model))`, or method `nuts`."
         )
     known = resolve(model, priors)
     if known.beta is not None:
         raise ModelError(
             "quadrature integrates β under a flat prior. Leave `beta` out of `priors`, or use method `nuts`."
         )
-    if known.split is not None:
-        raise ModelError("quadrature takes a prior for each variance, not a split of their total. Use method `nuts`.")
-    reduced = Reduced.of(model)
-    _check_proper(reduced, known)
-    return reduced
+    likelihood = _likelihood(model)
+    if isinstance(likelihood, Reduced):
+        _check_proper(likelihood, known)
+    else:
+        ratios = KernelRatios.of(likelihood, model, 1.0)
+        reference = model.theta_names[ratios.places[-1]]
+        for name, prior in known.sd.items():
+            if isinstance(prior, Flat) and prior.on == "log" and name != reference:
+                raise ModelError(IMPROPER.format(on="log", name=name, why="whatever the data"))
+    return likelihood
 
 
-def integrate(reduced: Reduced, model: Model, priors: Any = None, criterion: str = "reml") -> Posterior:
+def _likelihood(model: Model) -> Likelihood:
+    """Sufficient statistics where V is linear in variances that are free of each other, else the model's kernel."""
+    variances = all(item.axis.kind == "sd" for item in Coordinates.of(model).items)
+    if not variances or Reduced.why_not(model) is not None or _large(model):
+        return ByKernel.of(model)
+    return Reduced.of(model)
+
+
+def _large(model: Model) -> bool:
+    """Whether the sufficient statistics would be one block too large for them."""
+    if kernels.choose(model)[0] in ("grouped", "spectral") or not model.components:
+        return False
+    return min(sum(Z.shape[1] for c in model.components for Z in c.factors()), model.n_obs) > LIMIT
+
+
+def integrate(likelihood: Likelihood, model: Model, priors: Any = None, criterion: str = "reml") -> Posterior:
     """`quadrature` of a model already reduced and checked (many responses of one design pay for the design once)."""
     wall, cpu = time.perf_counter(), time.process_time()
-    known = resolve(model, priors)
-    nu = reduced.n_obs - reduced.n_fixed
-    density = Density(Ratios(reduced), tuple(known.sd.values()), nu)
-    units = list(prior_scales(model).values())
-    centre = [math.log(u / units[-1]) for u in units[:-1]]
-    box, s, heavy = _box(density, centre, nu)
+    known, units = resolve(model, priors), prior_scales(model)
+    coordinates = Coordinates.of(model)
+    ratios: Any
+    if isinstance(likelihood, Reduced):
+        ratios = Ratios(likelihood)
+    else:
+        ratios = KernelRatios.of(likelihood, model, units[model.theta_names[_reference(coordinates)]])
+    density = Density(ratios, LogPrior.of(coordinates, known, ratios.places))
+    box, s, heavy = _box(density, _start(density, coordinates, units))
     squeezes = _squeezes(density, box, s)
     z = [np.linspace(q.z(a[0]), q.z(a[-1]), 33) for q, a in zip(squeezes, box, strict=True)]
     z, s, grid, log_z, error, doublings = _double(density, squeezes, z, s)
     axes = [q.u(x) for q, x in zip(squeezes, z, strict=True)]
     weight = np.exp(grid.F + grid.slope - log_z) * cell(z, s)
     edge = _edge_mass(weight, [*z, s])
-    u = [*(along(a, k, len(axes) + 1) + grid.t for k, a in enumerate(axes)), grid.t]
-    theta_mean, theta_cov = _moments(weight, u, 2.0)
-    sd_mean, sd_cov = _moments(weight, u, 1.0)
-    for k, (mean, variance) in enumerate(heavy):
+    base, degree = ratios.scaled(axes)
+    theta = [b[..., None] * np.exp(n * grid.t) for b, n in zip(base, degree, strict=True)]
+    theta_mean, theta_cov = _moments(weight, theta)
+    is_variance = np.array(model.working.is_variance)
+    sd_mean, sd_cov = _moments(
+        weight, [np.sqrt(x) if v else x * np.nan for x, v in zip(theta, is_variance, strict=True)]
+    )
+    for k, (mean, variance) in heavy.items():
+        at = ratios.places[k]
         if variance:
-            theta_cov[k, :] = theta_cov[:, k] = np.nan
+            theta_cov[at, :] = theta_cov[:, at] = np.nan
         if mean:
-            theta_mean[k] = np.nan
-    beta_mean, beta_cov, mixtures = _beta(reduced, grid, weight)
+            theta_mean[at] = np.nan
+    beta_mean, beta_cov, mixtures = _beta(likelihood, grid, weight)
     margins = Margins(density, grid, squeezes, z, s, model.theta_names, dict(zip(model.X_names, mixtures, strict=True)))  # type: ignore[arg-type]
     converged = error < TOLERANCE
     message = "" if converged else f"log Z still moves by {error:.1e} after {doublings} doublings"
@@ -113,7 +153,7 @@ def integrate(reduced: Reduced, model: Model, priors: Any = None, criterion: str
         float(log_z),
         error,
         edge,
-        density.ratios.points[0],
+        ratios.points[0],
         weight.size,
         doublings,
         time.perf_counter() - wall,
@@ -122,7 +162,34 @@ def integrate(reduced: Reduced, model: Model, priors: Any = None, criterion: str
         message,
         margins,
         Modes(density, axes, grid, weight, criterion),
+        Facts.of(model),
     )
+
+
+def _reference(coordinates: Coordinates) -> int:
+    """The residual's first variance."""
+    items = coordinates.items
+    return next(j for j, item in enumerate(items) if item.owner == "residual" and item.axis.kind == "sd")
+
+
+def _start(density: Density, coordinates: Coordinates, units: Mapping[str, float]) -> list[np.ndarray]:
+    """Axes to scan first: SD ratios about those of the prior's scales, correlations about their start."""
+    ratios, start = density.ratios, coordinates.start
+    names = [item.name for item in coordinates.items]
+    by_kernel = isinstance(ratios, KernelRatios)
+    reach = SCAN if by_kernel else (-40.0, 20.0)
+    axes = []
+    for k, j in enumerate(ratios.places[:-1]):
+        kind, prior = ratios.kind(k), density.prior.axes[k].prior
+        if kind == "sd":
+            centre = math.log(units[names[j]] / units[names[ratios.places[-1]]])
+        elif kind == "range":
+            centre = math.log(prior.scale)
+        else:
+            centre = math.log(start[j] / (1 - start[j]))
+        coarse = 51 if len(ratios.places) < 3 else 21 if by_kernel else 26
+        axes.append(centre + np.linspace(*reach, coarse))
+    return axes
 
 
 def _check_proper(reduced: Reduced, priors: Priors) -> None:
@@ -140,25 +207,21 @@ def _check_proper(reduced: Reduced, priors: Priors) -> None:
         least = {"sd": 2, "var": 3, "log": None}[prior.on]
         if least is None or m < least:
             why = "whatever the data" if least is None else f"with rank[X Z] − rank X = {m}, below {least}"
-            raise ModelError(
-                f'the posterior under `Flat("{prior.on}")` on `{name}` is improper {why}. Give it a proper prior.'
-            )
+            raise ModelError(IMPROPER.format(on=prior.on, name=name, why=why))
 
 
-def _box(
-    density: Density, centre: list[float], nu: int
-) -> tuple[list[np.ndarray], np.ndarray, list[tuple[bool, bool]]]:
+def _box(density: Density, axes: list[np.ndarray]) -> tuple[list[np.ndarray], np.ndarray, dict[int, tuple[bool, bool]]]:
     """Scanning grids shrunk and stretched until they just hold what lies within e^-DEPTH of the peak.
 
-    Also what the second moments of σ² need; (mean, variance) of a parameter are marked where its tail is too heavy.
+    Also what the second moments of σ² need; by axis of an SD: (mean, variance), true where its tail is too heavy.
     """
-    coarse = 51 if len(centre) < 2 else 26
-    axes = [c + np.linspace(-40.0, 20.0, coarse) for c in centre]
-    tau = 1 / math.sqrt(2 * nu)
+    tau = 1 / math.sqrt(2 * density.nu)
     s = tau * np.sinh(np.linspace(math.asinh(-12 / tau), math.asinh(40 / tau), 65))
     axes, s = _fit_box(density, axes, s, None)
-    heavy = []
-    for k in range(len(centre) + 1):
+    heavy = {}
+    for k in range(len(axes) + 1):
+        if k < len(axes) and density.ratios.kind(k) != "sd":
+            continue
         marks = []
         for power in (2.0, 4.0):
             try:
@@ -166,7 +229,7 @@ def _box(
                 marks.append(False)
             except ModelError:
                 marks.append(True)
-        heavy.append((marks[0], marks[1]))
+        heavy[k] = (marks[0], marks[1])
     return axes, s, heavy
 
 
@@ -208,6 +271,11 @@ def _fit_box(
         axes, s = new[:-1], new[-1]
         if not moved:
             break
+    if min(a[-1] - a[0] for a in (*axes, s)) < 1e-6:
+        raise ModelError(
+            "the posterior has no box: its density rises without end towards a singular V. Use proper priors, or fewer "
+            "parameters."
+        )
     return axes, s
 
 
@@ -260,10 +328,9 @@ def _edge_mass(weight: np.ndarray, axes: Sequence[np.ndarray]) -> float:
     return total
 
 
-def _moments(weight: np.ndarray, u: Sequence[np.ndarray], power: float) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and covariance of exp(power · u_k)."""
+def _moments(weight: np.ndarray, x: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and covariance of the x_k, which broadcast against the weights."""
     total = weight.sum()
-    x = [np.exp(power * u_k) for u_k in u]
     mean = np.array([(weight * x_k).sum() / total for x_k in x])
     cov = np.empty((len(x), len(x)))
     for i in range(len(x)):
@@ -272,7 +339,7 @@ def _moments(weight: np.ndarray, u: Sequence[np.ndarray], power: float) -> tuple
     return mean, cov
 
 
-def _beta(reduced: Reduced, grid: Grid, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray, list]:
+def _beta(reduced: Likelihood, grid: Grid, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray, list]:
     """Mean and covariance of β, and its marginals: mixtures of N(GLS(v), σ_e² (XᵀH⁻¹X)⁻¹) over the grid."""
     d = reduced.n_fixed
     if not d:
