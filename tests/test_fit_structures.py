@@ -192,3 +192,19 @@ def test_decay__without_correlation_in_the_data_ends_at_the_edge(name):
     for k in np.flatnonzero(np.array(ends) == "AT_BOUNDARY"):
         independent = -59.5 * (np.log(2 * np.pi * Y[:, k].var(ddof=1)) + 1) - 0.5 * np.log(120)
         assert many.loglik[k] == pytest.approx(independent, abs=1e-5)
+
+
+@pytest.mark.parametrize("residual", [None, "weights(w)"])
+@pytest.mark.parametrize("criterion", ["ml", "reml"])
+@pytest.mark.parametrize("method", ["em", "px-em", "px-em-component", "ecme", "squarem"])
+def test_ems__without_a_random_effect_are_weighted_least_squares(method, criterion, residual):
+    rng = np.random.default_rng(8)
+    d = pd.DataFrame({"x": rng.normal(size=30), "w": rng.uniform(0.5, 2, 30)})
+    d["y"] = 1 + d.x + rng.normal(size=30) / np.sqrt(d.w)
+    fit = vc.fit(vc.Model.from_formula("y ~ x", d, residual=residual), method, criterion)
+    root = np.sqrt(d.w) if residual else np.ones(30)
+    X = np.column_stack([root, root * d.x])
+    beta, (rss,), *_ = np.linalg.lstsq(X, root * d.y, rcond=None)
+    assert fit.status == "CONVERGED"
+    assert fit.beta.to_numpy() == pytest.approx(beta, rel=1e-10)
+    assert fit.theta["residual:var"] == pytest.approx(rss / (28 if criterion == "reml" else 30), rel=1e-8)
