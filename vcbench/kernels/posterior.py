@@ -43,7 +43,7 @@ def moments_of(part: Reduced, theta: np.ndarray, r: np.ndarray, rest: tuple[floa
     if info:
         raise np.linalg.LinAlgError("the E-step's precision is not positive definite")
     logdet = 2.0 * np.log(np.diag(factor)).sum()
-    C = dpotri(factor, lower=1, overwrite_c=1)[0]
+    C = dpotri(factor, lower=1, overwrite_c=1)[0] if q else factor
     C = C + np.tril(C, -1).T
     mean = C @ (RL.T @ r) / sigma2
     cov_wg = None
@@ -56,7 +56,7 @@ def moments_of(part: Reduced, theta: np.ndarray, r: np.ndarray, rest: tuple[floa
     cov = _times(part, _times(part, C, roots).T, roots).T
     B = part.R.T @ part.R
     pairs = list(zip(lay.fa, lay.fb, strict=True))
-    W = np.column_stack([part.R[:, at[a]] @ u[at[b]] for a, b in pairs])
+    W = np.column_stack([part.R[:, at[a]] @ u[at[b]] for a, b in pairs]) if pairs else np.empty((len(r), 0))
     F = W.T @ W
     for j, (a, b) in enumerate(pairs):
         for k, (c, e) in enumerate(pairs):
