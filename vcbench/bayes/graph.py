@@ -41,6 +41,12 @@ def eliminate(
     low = lower_triangle(n_fixed + 1)
     G = {pair: g[i] for i, pair in enumerate(low)}
     constant = d["constant"]
+    index = np.zeros((n_fixed + 1, n_fixed + 1), int)
+    for i, (j, k) in enumerate(low):
+        index[j, k] = index[k, j] = i
+    if gamma is not None and n_fixed > UNROLL:
+        e = pt.concatenate([-pt.stack(gamma), pt.ones(1)])
+        return -0.5 * (constant + logdet + (e * pt.dot(g[index], e)).sum())
     if gamma is not None:
         quad = G[n_fixed, n_fixed]
         for j in range(n_fixed):
@@ -52,9 +58,6 @@ def eliminate(
     if n_fixed <= UNROLL:
         pivot = pivots(G, n_fixed + 1)
         return -0.5 * (constant + logdet + sum(pt.log(x) for x in pivot[:-1]) + pivot[-1])
-    index = np.zeros((n_fixed + 1, n_fixed + 1), int)
-    for i, (j, k) in enumerate(low):
-        index[j, k] = index[k, j] = i
     M = pt.diagonal(pt.linalg.cholesky(g[index]))
     return -0.5 * (constant + logdet + 2 * pt.log(M[:-1]).sum() + M[-1] ** 2)
 
