@@ -8,7 +8,7 @@ Gramlich (1982), NBS Journal of Research 87, 9–19.
 
     data = pandas.read_csv("nist_atmwtag.csv")
     X = np.column_stack([np.ones(len(data)), data["treatment"] == 2])
-    with build(data["response"], X, data["treatment"]):
+    with build(1e6 * (data["response"] - 107.868), X, data["treatment"]):
         trace = pm.sample(nuts_sampler="nutpie")
 """
 

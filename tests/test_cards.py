@@ -3,6 +3,7 @@
 import hashlib
 import tomllib
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -28,7 +29,7 @@ def all_cards() -> list[str]:
 
 
 def write_card(folder, text: str) -> str:
-    (folder / "data").mkdir()
+    (folder / "data").mkdir(parents=True)
     (folder / "data" / "y.csv").write_text("y,g\n1,a\n2,a\n3,b\n5,b\n")
     path = folder / "card.toml"
     path.write_text(text)
@@ -49,8 +50,21 @@ def test_data__every_file_is_indexed():
     assert sorted(path.stem for path in DATA.glob("*.csv")) == sorted(INDEX)
 
 
-def test_cards__the_five_nouns_are_there():
-    assert set(find_cards()) >= {"one_way", "random_slope", "rat_weight", "snp_heritability", "three_components"}
+def test_cards__each_has_its_hand_written_model_beside_it():
+    found = find_cards()
+    assert set(found) >= {"one_way", "random_slope", "rat_weight", "snp_heritability", "three_components"}
+    assert [stem for stem, path in found.items() if not path.with_suffix(".py").is_file()] == []
+
+
+@pytest.mark.parametrize("name", all_cards())
+def test_card__of_real_data_has_published_answers(name):
+    card = load_card(name)
+    assert card.simulated or card.published
+
+
+def test_cards__are_all_in_the_table_of_their_readme():
+    table = (CHECKOUT / "models" / "README.md").read_text(encoding="utf-8")
+    assert [stem for stem in find_cards() if f"[`{stem}`]({stem}.toml)" not in table] == []
 
 
 @pytest.mark.parametrize("name", all_cards())
@@ -87,9 +101,12 @@ def test_variant__changes_what_it_names_and_keeps_the_rest():
 
 
 def test_variant__a_source_of_its_own_takes_the_place_of_the_cards(tmp_path):
-    text = GOOD + "[variant.drawn.data]\nshared = 'z.csv'\nrows = 'y > 0'\n"
-    source = load_card(write_card(tmp_path, text) + ":drawn").data_source
-    assert (source.file, source.shared, source.rows, source.citation) == (None, "z.csv", "y > 0", "nobody")
+    other = "[variant.other.data]\nshared = 'z.csv'\nrows = 'y > 0'\ncitation = 'somebody'\n"
+    path = write_card(tmp_path, GOOD.replace("[data]", "[data]\ncolumns = { y2 = 'y ** 2' }") + other)
+    source = load_card(path + ":other").data_source
+    assert (source.file, source.shared, source.columns, source.rows) == (None, "z.csv", {}, "y > 0")
+    with pytest.raises(CardError, match=r"`data.citation` is missing"):
+        load_card(write_card(tmp_path / "b", GOOD + other.replace("citation", "#")) + ":other")
 
 
 @pytest.mark.parametrize(
@@ -120,6 +137,9 @@ def test_card__an_unknown_name_is_refused_with_the_nearest(name, words):
         ("[data]", 'criterion = "mle"\n[data]', ["`criterion`", "'ml' or 'reml'", "not 'mle'"]),
         ("[data]", 'name = "x"\n[data]', ["`name`", "taken from the file"]),
         ("[data]", "[data", ["not valid TOML"]),
+        ("[data]", "[pedigree.g]\nfile = 'p.csv'\nsrie = 'father'\n[data]", ["`pedigree.g.srie`", "mean `sire`?"]),
+        ("[data]", "[pedigree.g]\nid = 'animal'\n[data]", ["exactly one of `file` and `shared`", "not 0"]),
+        ("[data]", "cov = { g = 'diag()' }\n[pedigree.g]\nfile = 'p.csv'\n[data]", ["both a `cov` and a `pedigree`"]),
     ],
 )
 def test_card__a_malformed_card_names_each_problem(tmp_path, old, new, words):
@@ -127,6 +147,38 @@ def test_card__a_malformed_card_names_each_problem(tmp_path, old, new, words):
     with pytest.raises(CardError) as caught:
         load_card(write_card(tmp_path, GOOD.replace(old, new)))
     assert [word for word in words if word not in str(caught.value)] == []
+
+
+PEDIGREE = """
+formula = {formula}
+title = "Four animals"
+description = "For tests."
+[data]
+file = "y.csv"
+citation = "nobody"
+columns = {{ z = "y ** 2" }}
+[pedigree.g]
+file = "p.csv"
+sire = "father"
+"""
+
+
+@pytest.mark.parametrize(
+    ("formula", "names"),
+    [
+        ('"y ~ 1 + (1 | g)"', ["g:var", "residual:var"]),
+        ('["y ~ 1 + (1 | g)", "z ~ 1 + (1 | g)"]', ["g:var(y)", "g:cov(y,z)", "g:var(z)", "residual:var(y)"]),
+    ],
+)
+def test_card__a_pedigree_is_the_covariance_of_its_animals(tmp_path, formula, names):
+    path = write_card(tmp_path, PEDIGREE.format(formula=formula))
+    with pytest.raises(CardError, match=r"`data/p\.csv` beside card\.toml, which is absent"):
+        load_card(path).model()
+    (tmp_path / "data" / "p.csv").write_text("id,father,dam\na,,\nb,a,\n")
+    model = load_card(path).model()
+    assert list(model.theta_names)[: len(names)] == names
+    F = model.components[0].factors()[0][:4]  # ZAZᵀ = FFᵀ of the first trait, two rows an animal
+    np.testing.assert_allclose(F @ F.T, np.kron([[1.0, 0.5], [0.5, 1.0]], np.ones((2, 2))))
 
 
 def test_card__an_expression_that_fails_is_said(tmp_path):

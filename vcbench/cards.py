@@ -2,13 +2,14 @@
 
 A card is `models/<noun>.toml`; its hand-written PyMC model stands beside it as `models/<noun>.py`. Cards are found in
 the folder `models` of the working directory, then of the checkout, then in the package's own copy, so that a card can
-be named without a checkout. `[variant.<word>]` tables change single entries of a card and are named `noun:word`.
+be named without a checkout. `[variant.<word>]` tables change single entries of a card and are named `noun:word`; one
+that names another source of data says its `[data]` whole.
 """
 
 import os
 import re
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,6 +18,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from vcbench.errors import CardError, did_you_mean
 from vcbench.model.model import Model
+from vcbench.model.relationship import Known, pedigree
 from vcbench.published import Published, Table
 
 SOURCES = ("file", "shared", "generator")
@@ -42,10 +44,30 @@ class DataSource(Table):
 
     @model_validator(mode="after")
     def _one_source(self) -> "DataSource":
-        named = [key for key in SOURCES if getattr(self, key) is not None]
-        if len(named) != 1:
-            raise ValueError(f"exactly one of `file`, `shared` and `generator` is needed, not {len(named)}")
+        _check_one(self, SOURCES)
         return self
+
+
+class PedigreeSource(Table):
+    """The pedigree of a grouping factor's levels: `file` or `shared`, and its columns of animals, sires and dams."""
+
+    file: str | None = None
+    shared: str | None = None
+    id: str = "id"
+    sire: str = "sire"
+    dam: str = "dam"
+
+    @model_validator(mode="after")
+    def _one_source(self) -> "PedigreeSource":
+        _check_one(self, SOURCES[:2])
+        return self
+
+
+def _check_one(source: Table, keys: Sequence[str]) -> None:
+    named = [key for key in keys if getattr(source, key) is not None]
+    if len(named) != 1:
+        listed = f"{', '.join(f'`{key}`' for key in keys[:-1])} and `{keys[-1]}`"
+        raise ValueError(f"exactly one of {listed} is needed, not {len(named)}")
 
 
 class Card(Table):
@@ -57,10 +79,11 @@ class Card(Table):
     title: str
     description: str
     data_source: DataSource = Field(alias="data")
-    formula: str | None = None
+    formula: str | list[str] | None = None  # a list: one a trait
     criterion: Literal["ml", "reml"] | None = None
     residual: str | None = None
     cov: dict[str, str] = Field(default_factory=dict)
+    pedigree: dict[str, PedigreeSource] = Field(default_factory=dict)  # by grouping factor: its levels are animals
     priors: dict[str, Any] | str | None = None  # as `vcbench.bayes` takes them: a family, or one a parameter
     published: list[Published] = Field(default_factory=list)
 
@@ -68,6 +91,8 @@ class Card(Table):
     def _formula_or_generator(self) -> "Card":
         if (self.formula is None) == (self.data_source.generator is None):
             raise ValueError("a card has either a `formula` or a `data.generator`, which brings its own design")
+        if twice := set(self.cov) & set(self.pedigree):
+            raise ValueError(f"`{min(twice)}` has both a `cov` and a `pedigree`; a pedigree is its covariance")
         return self
 
     @property
@@ -107,28 +132,46 @@ class Card(Table):
     def data_path(self) -> Path:
         """The file the data are read from. Raises CardError if it is absent, saying how to provide it."""
         source = self.data_source
-        if source.file is not None:
-            path = self.path.parent / "data" / source.file
-            if path.is_file():
-                return path
-            raise CardError(f"card `{self.name}` reads `data/{source.file}` beside {self.path.name}, which is absent.")
-        assert source.shared is not None
-        folders = list(_shared_folders())
-        for folder in folders:
-            if (folder / source.shared).is_file():
-                return folder / source.shared
-        raise CardError(
-            f"card `{self.name}` reads the shared file `{source.shared}`, which vcbench does not ship"
-            f" ({source.citation}). Put it in a folder and name that folder in the environment variable VCBENCH_DATA."
-            f" Looked in {' and '.join(str(folder) for folder in folders) or 'no folder'}."
-        )
+        return self._path(source.file, source.shared, source.citation)
 
     def model(self) -> Model:
         """The card's Model. Raises CardError, DataError, FormulaError or ModelError."""
         if self.simulated:
             return self._generated()[0]
         assert self.formula is not None
-        return Model.from_formula(self.formula, self.data(), residual=self.residual, cov=self.cov, name=self.name)
+        said: dict[str, Any] = {"cov": {**self.cov, **self._relationships()}, "name": self.name}
+        if self.residual is not None:
+            said["residual"] = self.residual
+        if isinstance(self.formula, str):
+            return Model.from_formula(self.formula, self.data(), **said)
+        from vcbench.genetics import multi_trait  # the lazy door of a card of several traits
+
+        return multi_trait(self.formula, self.data(), **said)
+
+    def _relationships(self) -> dict[str, Known]:
+        """The covariance of each grouping factor that has a pedigree."""
+        out = {}
+        for group, source in self.pedigree.items():
+            frame = pd.read_csv(self._path(source.file, source.shared, self.data_source.citation), dtype=str)
+            out[group] = pedigree(frame, id=source.id, sire=source.sire, dam=source.dam)
+        return out
+
+    def _path(self, file: str | None, shared: str | None, citation: str) -> Path:
+        if file is not None:
+            path = self.path.parent / "data" / file
+            if path.is_file():
+                return path
+            raise CardError(f"card `{self.name}` reads `data/{file}` beside {self.path.name}, which is absent.")
+        assert shared is not None
+        folders = list(_shared_folders())
+        for folder in folders:
+            if (folder / shared).is_file():
+                return folder / shared
+        raise CardError(
+            f"card `{self.name}` reads the shared file `{shared}`, which vcbench does not ship"
+            f" ({citation}). Put it in a folder and name that folder in the environment variable VCBENCH_DATA."
+            f" Looked in {' and '.join(str(folder) for folder in folders) or 'no folder'}."
+        )
 
     def _generated(self) -> tuple[Model, dict[str, float]]:
         from vcbench.study import generators  # the lazy door of a simulated card
@@ -164,8 +207,10 @@ def load_card(name: str | os.PathLike[str]) -> Card:
                 f"card `{path.stem}` has no variant `{variant}`. It has {known}.{did_you_mean(variant, variants)}"
             )
         raw.pop("published", None)
-        if any(key in variants[variant].get("data", {}) for key in SOURCES):  # one source takes the place of the other
-            raw["data"] = {key: value for key, value in raw.get("data", {}).items() if key not in SOURCES}
+        if any(
+            key in variants[variant].get("data", {}) for key in SOURCES
+        ):  # columns and rows were those of other data
+            raw.pop("data", None)
         raw = _merge(raw, variants[variant])
     full = path.stem + (f":{variant}" if variant else "")
     try:
@@ -211,13 +256,14 @@ def _merge(base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]
 def _problems(path: Path, error: ValidationError) -> str:
     """Every problem of a card on a line of its own, with the key's full name."""
     known = {"data": set(DataSource.model_fields), "published": set(Published.model_fields)}
+    known["pedigree"] = set(PedigreeSource.model_fields)
     known[""] = (set(Card.model_fields) | {"data", "variant"}) - {"name", "path", "variants", "data_source"}
     lines = []
     for problem in error.errors():
         where = [str(part) for part in problem["loc"]]
         key = ".".join(where) or "card"
         if problem["type"] == "extra_forbidden":
-            table = next((part for part in reversed(where[:-1]) if not part.isdigit()), "")
+            table = where[0] if len(where) > 1 else ""
             lines.append(f"unknown key `{key}`.{did_you_mean(where[-1], known.get(table, ()))}")
         elif problem["type"] == "missing":
             lines.append(f"`{key}` is missing.")

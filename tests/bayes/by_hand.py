@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 import vcbench as vc
 from vcbench.model.model import Model
@@ -26,7 +27,8 @@ def load(stem):
 
 @dataclass(frozen=True)
 class ByHand:
-    """arguments(model, rows): of `build`, rows the card's data as the model uses them (None where they are simulated).
+    """arguments(model, rows): of `build`, rows the card's data as the model uses them (None where they are simulated),
+    with the relationships of their animals as `rows.attrs["A"]`.
 
     values(model, θ by name): the natural values of the variables other than β; of a covariance matrix, its Cholesky
     factor by rows.
@@ -103,6 +105,11 @@ def _relationship(model, rows):
     return model.y, K, model.X
 
 
+def _two_traits(model, rows):
+    n, d = len(rows), model.n_fixed // 2
+    return model.y.reshape(2, n).T, model.X[:n, :d], rows.attrs["A"]
+
+
 def _heteroscedastic(model, rows):
     if "treatment" in rows:
         return model.y, model.X, rows["treatment"]
@@ -162,6 +169,12 @@ BY_HAND = {
         columns("Block", "Variety"),
         sds(sigma_b="Block:var((Intercept))", sigma_w="Variety:Block:var((Intercept))", sigma_e="residual:var"),
     ),
+    "animal_model": ByHand(
+        lambda model, rows: (model.y, model.X, rows.attrs["A"]), sds(sigma_a="animal:var", sigma_e="residual:var")
+    ),
+    "genetic_correlation": ByHand(
+        _two_traits, together(factor("Sigma_g", first), factor("Sigma_e", lambda model: "residual"))
+    ),
     "field_trial": ByHand(
         columns("row", "col"), together(RESIDUAL, same(rho_row="residual:rho_row", rho_col="residual:rho_col"))
     ),
@@ -179,16 +192,29 @@ def build(name, card, model):
     rows = None
     if not card.simulated:
         rows = card.data()
-        rows = rows[rows[card.formula.partition("~")[0].strip()].notna()]
-        assert len(rows) == model.n_obs
+        if isinstance(card.formula, str):
+            rows = rows[rows[card.formula.partition("~")[0].strip()].notna()]
+            assert len(rows) == model.n_obs
+    for source in card.pedigree.values():
+        frame = pd.read_csv(card.data_path().parent / source.shared)
+        A = load("animal_model").relationship(*(frame[c] for c in (source.id, source.sire, source.dam)))
+        rows.attrs["A"] = A.loc[rows["animal"], rows["animal"]].to_numpy()
     stem = name.partition(":")[0]
     return load(stem).build(*BY_HAND[stem].arguments(model, rows))
 
 
+FIXED = {  # the variable of β, where it is not `beta`, and its shape
+    "one_way": ("mu", lambda beta: beta[0]),
+    "genetic_correlation": ("B", lambda beta: beta.reshape(2, -1).T),
+}
+
+
 def natural(name, model, theta, beta):
     """The natural values of all free variables at θ (array) and β."""
-    values = BY_HAND[name.partition(":")[0]].values(model, dict(zip(model.theta_names, theta, strict=True)))
-    return values | ({"mu": beta[0]} if name.startswith("one_way") else {"beta": beta})
+    stem = name.partition(":")[0]
+    values = BY_HAND[stem].values(model, dict(zip(model.theta_names, theta, strict=True)))
+    fixed, shaped = FIXED.get(stem, ("beta", np.asarray))
+    return values | {fixed: shaped(beta)}
 
 
 def unconstrain(pymc_model):

@@ -19,6 +19,7 @@ from vcbench.cards import find_cards, load_card
 SLOW = pytest.mark.slow
 NOT_BY_HAND = {  # variants whose model is another one than that of the card's hand-written model
     "random_slope:uncorrelated", "rat_weight:sex", "rat_weight:males_diet", "field_trial:rows_and_columns",
+    "animal_model:years", "genetic_correlation:all_records",
 }  # fmt: skip
 QUICK = {
     "one_way", "random_slope", "three_components", "snp_heritability", "ar1", "crossed", "cs", "heteroscedastic",
@@ -82,7 +83,7 @@ def log_volume(it, name, z, beta):
 
     def flat(z):
         at = hand_z(it, name, z, beta)
-        return np.concatenate([np.atleast_1d(v) for n, v in at.items() if n not in ("mu", "beta")])
+        return np.concatenate([np.atleast_1d(v) for n, v in at.items() if n not in ("mu", "beta", "B")])
 
     h, J = 1e-3, np.empty((len(z), len(z)))
     for j, e in enumerate(np.eye(len(z)) * h):
@@ -156,6 +157,10 @@ def test_written_by_hand__refuses_designs_it_cannot_hold():
         load("replicate_crossover").build(np.arange(4.0), one, ["R", "T", "R", "R"], [1, 1, 2, 2])
     with pytest.raises(ValueError, match="differ in size"):
         load("split_plot").build(np.arange(4.0), one, [1, 1, 1, 2], ["a", "a", "b", "a"])
+    with pytest.raises(ValueError, match="own ancestors"):
+        load("animal_model").relationship(["a", "b"], ["b", "a"], [None, None])
+    with pytest.raises(ValueError, match="all traits"):
+        load("genetic_correlation").build([[1.0, np.nan], [2.0, 1.0]], one[:2], np.eye(2))
     with pytest.raises(ValueError, match="same plot"):
         load("field_trial").build(np.arange(3.0), one[:3], [1, 1, 1], [1, 2, 2])
 
