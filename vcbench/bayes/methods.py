@@ -152,12 +152,14 @@ def fit_approximate(
     where it is above 0.7 (`bayes.approximation`).
     """
     from vcbench.bayes.approximation import approximate
-    from vcbench.bayes.sampling import compile_twin
+    from vcbench.bayes.unconstrained import Unconstrained
 
     estimate = _estimate(options, ("median", "mean"))
     wall = time.perf_counter()
     made = twin(model, options.get("priors"), criterion)
-    compile_twin(made)
+    density = Unconstrained.of(made)
+    density.draws(density.centre[None], np.random.default_rng(0))  # what is called from Python is compiled when called
+    density(density.centre)
     compiling = time.perf_counter() - wall
     settings = {k: options[k] for k in ("draws", "paths", "max_draws") if options.get(k) is not None}
     out = []
