@@ -25,6 +25,8 @@ MODELS = {
     "toeplitz effects": lambda: case("toeplitz", " + (1 | site)")[0],
 }
 
+QUICK = ("one-way", "crossed", "ar1")
+
 
 def mode(made, model):
     """θ at the maximum of the twin's density in the scale of its free variables, without Jacobians."""
@@ -53,7 +55,7 @@ def mode(made, model):
 
 
 @pytest.mark.parametrize("criterion", ["reml", "ml"])
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", [*QUICK, *(pytest.param(n, marks=pytest.mark.slow) for n in MODELS if n not in QUICK)])
 def test_twin__its_mode_under_flat_priors_is_reml_and_its_joint_mode_ml(name, criterion):
     model = MODELS[name]()
     priors = {"default": Flat("sd")}

@@ -30,7 +30,7 @@ from vcbench.model.covariance_text import KINDS as COVARIANCE_KINDS
 from vcbench.model.residual_text import KINDS as RESIDUAL_KINDS
 from vcbench.model.structures import Ar1, Family
 
-FEW = 6  # parameters whose gradients the quick tests look at; the slow ones look at all
+FEW = 3  # parameters whose gradients the quick tests look at; the slow ones look at all
 LARGE = 500  # rows from which the dense kernel is left out
 LINEAR = {"iid", "scalar", "diag", "un", "blocks"}  # of `strategies` and of test_twin
 MORE = {
@@ -122,13 +122,26 @@ def points(model, rng, n, kernel="dense"):
 
 
 def differences(f, point):
-    """Central differences of f at a point of value variables, error O(h⁴)."""
+    """Central differences of f at a point of value variables, error O(h⁴).
+
+    h is quartered until two of them agree: near the edge of what is positive definite ℓ bends within 1e-4.
+    """
     gradient = []
     for name, value in point.items():
         for at in np.ndindex(value.shape):
-            h = 1e-3 * np.eye(value.size).reshape(*value.shape, *value.shape)[at] if value.shape else 1e-3
-            moved = [float(f(point | {name: value + k * h})) for k in (1, -1, 2, -2)]
-            gradient.append((8 * (moved[0] - moved[1]) - (moved[2] - moved[3])) / 12e-3)
+            unit = np.zeros(value.shape)
+            unit[at] = 1.0
+            found, change = [], np.inf
+            for k in range(7):
+                h = 1e-3 / 4**k
+                up, down, up2, down2 = (float(f(point | {name: value + s * h * unit})) for s in (1, -1, 2, -2))
+                found.append((8 * (up - down) - (up2 - down2)) / (12 * h))
+                if k and abs(found[k] - found[k - 1]) > change:
+                    break
+                change = abs(found[k] - found[k - 1]) if k else np.inf
+                if change < 1e-8 * (1 + abs(found[k])):
+                    break
+            gradient.append(found[-1] if change < 1e-8 * (1 + abs(found[-1])) else found[-2])
     return np.array(gradient)
 
 
@@ -328,7 +341,7 @@ def test_twin__of_a_structure_is_extended_like_any_model():
     check_gradient(made, made.point(theta))
 
 
-QUICK = ("slope-un", "crossed", "K-centred", "columns-un", "pedigree-maternal")
+QUICK = ("slope-un", "K-centred", "pedigree-maternal")
 
 
 @pytest.mark.parametrize("form", ["centred", "non-centred"])
@@ -348,19 +361,18 @@ def test_twin__with_sampled_effects_is_the_density_of_y_given_them(kind, form, r
     assert abs(got - expected) < 1e-8 * (1 + abs(expected))
 
 
-def test_twin__with_sampled_effects_takes_structures_of_omega_and_weights(rng):
-    for name in ("toeplitz", "pattern", "weights"):
-        model = structured(name)
-        theta = points(model, rng, 1)[0][0]
-        made = twin(model, form="centred")
-        (c,) = model.components
-        b = {c.name: rng.normal(size=effect_shape(c))}
-        beta = rng.normal(size=model.n_fixed)
-        mean = model.X @ beta + (c.Z * b[c.name][c.codes]).sum(axis=1)
-        weight = np.ones(model.n_obs) if model.noise.weights is None else model.noise.weights
-        expected = stats.norm(mean, np.sqrt(theta[-1] / weight)).logpdf(model.y).sum()
-        assert abs(made.loglik(theta, beta, b) - expected) < 1e-8 * (1 + abs(expected))
-        if name == "toeplitz":
-            check_gradient(made, made.point(theta, beta, b))
-        assert "as asked for" in made.explain()
-        assert f"u({c.name})" in {v.name for v in made.model.deterministics}
+@pytest.mark.parametrize("name", ["weights", pytest.param("toeplitz", marks=pytest.mark.slow)])
+def test_twin__with_sampled_effects_takes_structures_of_omega_and_weights(name, rng):
+    model = structured(name)
+    theta = points(model, rng, 1)[0][0]
+    made = twin(model, form="centred")
+    (c,) = model.components
+    b = {c.name: rng.normal(size=effect_shape(c))}
+    beta = rng.normal(size=model.n_fixed)
+    mean = model.X @ beta + (c.Z * b[c.name][c.codes]).sum(axis=1)
+    weight = np.ones(model.n_obs) if model.noise.weights is None else model.noise.weights
+    expected = stats.norm(mean, np.sqrt(theta[-1] / weight)).logpdf(model.y).sum()
+    assert abs(made.loglik(theta, beta, b) - expected) < 1e-8 * (1 + abs(expected))
+    check_gradient(made, made.point(theta, beta, b))
+    assert "as asked for" in made.explain()
+    assert f"u({c.name})" in {v.name for v in made.model.deterministics}
