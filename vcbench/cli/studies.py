@@ -43,9 +43,18 @@ def run(
     spec: SpecFile,
     /,
     *,
-    out: Annotated[Path | None, Parameter(help="Where results go. Default: runs/<name of the study>.")] = None,
+    out: Annotated[
+        Path | None, Parameter(help="Where results go. Default: runs/<name of the study>[-<seed, if given>].")
+    ] = None,
     workers: Annotated[int | None, Parameter(help="Processes. Default: the processors there are.")] = None,
     reps: Reps = None,
+    until_mcse: Annotated[
+        bool,
+        Parameter(negative="", show_default=False, help="Go on until the targets of [precision] hold, or n_max."),
+    ] = False,
+    seed: Annotated[
+        str | None, Parameter(help="A seed instead of the specification's: a number, or `date` for today's (UTC).")
+    ] = None,
     report: Annotated[bool, Parameter(negative="--no-report", help="Render the report at the end.")] = True,
     progress: Annotated[
         Literal["auto", "plain", "json", "none"], Parameter(help="What to show on stderr while it runs.")
@@ -62,7 +71,11 @@ def run(
     from vcbench.study.study import Study
 
     study = Study.from_toml(spec)
-    done = study.run(out, workers=workers, reps=reps, report=report, progress="none" if quiet else progress)
+    if seed is not None:
+        study = study.with_seed(read_seed(seed))
+        out = out or Path("runs") / f"{study.stem}-{study.spec.table.seed}"
+    shown: Literal["auto", "plain", "json", "none"] = "none" if quiet else progress
+    done = study.run(out, workers=workers, reps=reps, report=report, progress=shown, until_mcse=until_mcse)
     verdicts = run_verdicts(done.folder)
     if json:
         _print_json("run", folder=str(done.folder), report=None if done.report is None else str(done.report),
@@ -73,6 +86,19 @@ def run(
         if done.report is not None:
             print(f"report   {done.report}")
     return exit_code(verdicts, inconclusive)
+
+
+def read_seed(text: str) -> int:
+    """A seed as said on the command line: a whole number, or `date` for today's date, UTC, as YYYYMMDD."""
+    from datetime import UTC, datetime
+
+    from vcbench.errors import SpecError
+
+    if text == "date":
+        return int(f"{datetime.now(UTC):%Y%m%d}")
+    if not text.isdecimal():
+        raise SpecError(f"--seed must be a whole number of at least 0, or `date`, not `{text}`.")
+    return int(text)
 
 
 def status(folder: Folder, /, *, json: Json = False) -> int:

@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 
 from vcbench.errors import SpecError
-from vcbench.study.checks import Check
+from vcbench.study.checks import About, Check
 from vcbench.study.groups import Group, build_group
 from vcbench.study.measures import measures
 from vcbench.study.sequential import Rule, plain
@@ -76,7 +76,7 @@ def check_rows(spec: Spec, rows: pd.DataFrame) -> list[Verdict]:
     wanted = {check.measure for check in table.acceptance}
     units = {"empirical_se"} if any(check.slack[1] == "empirical_se" for check in table.acceptance) else set()
     found = measures(rows, level=table.level, reference=table.reference, only=wanted | units)
-    parts = [_select(spec, check, i, found) for i, check in enumerate(table.acceptance)]
+    parts = [select(spec, check, f"acceptance[{i}]", found) for i, check in enumerate(table.acceptance)]
     alphas = alarm_budget(table.acceptance, [len(part) for part in parts], table.alarm)
     errors = found[found["measure"] == "empirical_se"].set_index(["condition", "method", "parameter"])["value"]
     reference = table.reference or str(rows["method"].iloc[0])
@@ -111,16 +111,20 @@ def alarm_budget(checks: Sequence[Check], cells: Sequence[int], alarm: float) ->
     ]
 
 
-def _select(spec: Spec, check: Check, i: int, found: pd.DataFrame) -> pd.DataFrame:
-    part = found[found["measure"] == check.measure]
-    for column, names in (("method", check.method), ("parameter", check.parameter)):
+def select(spec: Spec, about: About, key: str, found: pd.DataFrame) -> pd.DataFrame:
+    """The rows of a table of measures that a key of the specification speaks of.
+
+    Raises SpecError where there are none.
+    """
+    part = found[found["measure"] == about.measure]
+    for column, names in (("method", about.method), ("parameter", about.parameter)):
         if names is not None:
             part = part[part[column].isin([names] if isinstance(names, str) else names)]
-    part = part[part["condition"].isin([c.id for c in spec.conditions if check.speaks_of(c)])]
+    part = part[part["condition"].isin([c.id for c in spec.conditions if about.speaks_of(c)])]
     if part.empty:
-        about = ", ".join(f"{k} {v}" for k, v in (("method", check.method), ("parameter", check.parameter)) if v)
+        of = ", ".join(f"{k} {v}" for k, v in (("method", about.method), ("parameter", about.parameter)) if v)
         raise SpecError(
-            f"acceptance[{i}] ({check.measure}{f' of {about}' if about else ''}) speaks of nothing in these rows."
+            f"{key} ({about.measure}{f' of {of}' if of else ''}) speaks of nothing in these rows."
             f" They have the parameters {', '.join(sorted(set(found['parameter'])))}."
         )
     return part

@@ -9,8 +9,8 @@ from vcbench.study.work import Task
 Done = Mapping[tuple[str, int], set[int]]
 
 
-def plan_tasks(spec: Spec, done: Done, reps: int | None = None) -> tuple[list[Task], int]:
-    """The tasks left, and the number of fits the study has in all.
+def plan_tasks(spec: Spec, done: Done, sizes: Mapping[str, int] | None = None) -> tuple[list[Task], int]:
+    """The tasks left, and the number of fits the study has in all; `sizes` are replicates by condition.
 
     A block belongs to the specification: replicates k·block_size … (k+1)·block_size − 1, whatever their number. Quick
     methods share a task, and with it the data; a long one has tasks of its own.
@@ -20,7 +20,7 @@ def plan_tasks(spec: Spec, done: Done, reps: int | None = None) -> tuple[list[Ta
     for c, condition in enumerate(spec.conditions):
         together: dict[tuple[int, int], list[int]] = {}
         for m, method in enumerate(spec.methods):
-            planned = spec.replicates(condition, method, reps)
+            planned = spec.replicates(condition, method, sizes[condition.id] if sizes else None)
             total += planned
             have = done.get((condition.id, method_stream(method.label)), set())
             for first, n in gaps(planned, spec.table.block_size, have):

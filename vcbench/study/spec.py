@@ -126,6 +126,15 @@ def read_spec(text: str, filename: str) -> Spec:
     return Spec(filename, text, table, tuple(conditions), entries, _hash(table, conditions, entries))
 
 
+def reseeded(spec: Spec, seed: int) -> Spec:
+    """The Spec with another seed, in its text too."""
+    value = locate(spec.text)["seed",].value
+    lines = spec.text.split("\n")
+    line, at = lines[value.line - 1], value.column - 1
+    lines[value.line - 1] = f"{line[:at]}{seed}{line[at + value.length :]}"
+    return read_spec("\n".join(lines), spec.name)
+
+
 def _syntax_place(message: str, text: str) -> Place:
     found = re.search(r"at line (\d+), column (\d+)", message)
     lines = text.split("\n")

@@ -3,7 +3,7 @@
 import contextlib
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,12 +21,13 @@ from vcbench.study.measures import measures
 from vcbench.study.plan import plan_tasks
 from vcbench.study.price import Price, price_study
 from vcbench.study.progress import choose_progress, now
-from vcbench.study.spec import Spec, read_spec
+from vcbench.study.spec import Spec, read_spec, reseeded
+from vcbench.study.stopping import check_until, first_sizes, next_sizes, target_lines
 from vcbench.study.store import Store, open_store, read_rows, read_traces
 from vcbench.study.summary import Summary, end_lines, summarise
 from vcbench.study.tally import Tally
 from vcbench.study.traits import parameters_of
-from vcbench.study.work import Result, provenance
+from vcbench.study.work import Result, Task, provenance
 
 PACKAGE = Path(vcbench.__file__).resolve().parent
 POOL_PAYS = 6.0  # seconds of work below which starting processes costs more than it saves
@@ -97,6 +98,7 @@ class Study:
         reps: int | None = None,
         progress: str = "auto",
         report: bool = True,
+        until_mcse: bool = False,
     ) -> Run:
         """Run what is not yet in the folder `out` (default `runs/<stem>`), and render its report.
 
@@ -105,38 +107,47 @@ class Study:
         progress: "auto", "plain", "json" or "none", on stderr. Results are the same to the last bit whatever runs
         them.
 
+        A study with `rule = "sequential"` goes on until its checks are decided; one with `[precision]` and no
+        `replicates`, or any with `[precision]` where `until_mcse`, until its targets hold (`stopping`). `reps` makes
+        exactly that many.
+
         Raises StoreError for a folder of another specification or one that is being run; KeyboardInterrupt on Ctrl-C or
         SIGTERM, with everything finished so far in the folder: the same call continues.
         """
         for name, value in (("reps", reps), ("workers", workers)):
             if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
                 raise SpecError(f"{name} must be a whole number of at least 1, not {value!r}.")
+        check_until(self.spec, reps, until_mcse)
         display = choose_progress(progress)
         folder = Path("runs") / self.stem if out is None else Path(out)
         with open_store(folder, self.spec) as held:
-            tasks, total = plan_tasks(self.spec, held.done(), reps)
+            sizes = first_sizes(self.spec, reps)
+            tasks, total = plan_tasks(self.spec, held.done(), sizes)
             n = workers or self._workers(len(tasks), reps)
             self._note_start(held, total)
             tally = Tally.of(self.spec, tasks, total, n)
-            results: Iterator[Result | None]
-            if executor is not None:
-                results = pool.run_on(self.spec, self.stem, tasks, executor, n)
-            elif n == 1 or not tasks:
-                results = pool.run_here(self.spec, self.stem, tasks)
-            else:
-                results = pool.run_pool(self.spec, self.stem, tasks, n)
             display.start(tally, self.spec.table.title, self.spec.table.seed)
             interrupted = True
             try:
-                # `results` is a generator, annotated as the iterator that callers need
-                with _interrupts() as asked, contextlib.closing(results):  # type: ignore[type-var]
-                    for result in results:
-                        if result is not None:
-                            self._keep(held, result)
-                            tally.add(result)
-                        display.advance(tally, result)
-                        if asked.is_set():
-                            raise KeyboardInterrupt
+                with _interrupts() as asked:
+                    while True:
+                        # a generator, annotated as the iterator that callers need
+                        with contextlib.closing(self._results(tasks, executor, n)) as results:  # type: ignore[type-var]
+                            for result in results:
+                                if result is not None:
+                                    self._keep(held, result)
+                                    tally.add(result)
+                                display.advance(tally, result)
+                                if asked.is_set():
+                                    raise KeyboardInterrupt
+                        grown = self._next(folder, sizes, until_mcse) if reps is None else {}
+                        if not grown:
+                            break
+                        sizes |= grown
+                        tasks, total = plan_tasks(self.spec, held.done(), sizes)
+                        n = workers or self._workers(len(tasks), max(grown.values()))
+                        held.note(n_planned=total)
+                        tally.grow(tasks, total)
                 interrupted = False
                 held.note(finished=now(), warnings=dict(tally.warnings))
             finally:
@@ -145,6 +156,8 @@ class Study:
                     if progress in ("none", "json")
                     else end_lines(summarise(folder), tally.elapsed, folder, interrupted)
                 )
+                if lines and not interrupted:
+                    lines += target_lines(self.spec, read_rows(folder))
                 display.end(tally, lines, interrupted)
         return Run(folder, self.spec, self._render(folder) if report else None)
 
@@ -152,6 +165,26 @@ class Study:
         """The verdicts of the specification's acceptance checks on a run."""
         folder = run.folder if isinstance(run, Run) else Path(run)
         return check_rows(self.spec, read_rows(folder))
+
+    def with_seed(self, seed: int) -> "Study":
+        """The same study from another seed: other data, and another `spec_hash`."""
+        if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
+            raise SpecError(f"seed must be a whole number of at least 0, not {seed!r}.")
+        return Study(reseeded(self.spec, seed), self.stem)
+
+    def _results(self, tasks: list[Task], executor: Executor | None, n: int) -> Iterator[Result | None]:
+        """Tasks as they finish, wherever they run."""
+        if executor is not None:
+            return pool.run_on(self.spec, self.stem, tasks, executor, n)
+        if n == 1 or not tasks:
+            return pool.run_here(self.spec, self.stem, tasks)
+        return pool.run_pool(self.spec, self.stem, tasks, n)
+
+    def _next(self, folder: Path, sizes: Mapping[str, int], until_mcse: bool) -> dict[str, int]:
+        """The conditions that need more replicates, once those of `sizes` are there."""
+        table = self.spec.table
+        goes_on = table.rule == "sequential" or until_mcse or table.replicates is None
+        return next_sizes(self.spec, read_rows(folder), sizes, until_mcse) if goes_on else {}
 
     def _workers(self, tasks: int, reps: int | None) -> int:
         """Processes worth starting: one for each processor, unless the work is done sooner than they are."""
@@ -186,7 +219,8 @@ class Study:
             spec_hash=spec.spec_hash,
             version=vcbench.__version__,
             seed=table.seed,
-            replicates=table.replicates,
+            replicates=table.first,
+            rule=table.rule,
             level=table.level,
             reference=table.reference,
             measures=list(table.measures),

@@ -29,10 +29,17 @@ class Tally:
     @classmethod
     def of(cls, spec: Spec, tasks: list[Task], total: int, workers: int) -> "Tally":
         """The tally at the start of a run that has these tasks left."""
+        tally = cls(spec, total, {}, workers)
+        tally.grow(tasks, total)
+        tally.resumed = tally.done
+        return tally
+
+    def grow(self, tasks: list[Task], total: int) -> None:
+        """The run goes on: these tasks are left of `total` fits."""
         left: Counter[tuple[int, int]] = Counter()
         for task in tasks:
             left.update({(task.condition, i): task.n for i in task.methods})
-        return cls(spec, total, dict(left), workers, resumed=total - left.total())
+        self.total, self.left = total, dict(left)
 
     @property
     def done(self) -> int:
