@@ -215,6 +215,8 @@ def test_fit_many__by_an_approximation_gives_each_response_its_own(rng):
 def test_approximate__refuses_what_makes_no_sense(made):
     with pytest.raises(MethodError, match=r"unknown method `laplas`.*Did you mean `laplace`"):
         approximate(made, "laplas")
+    with pytest.raises(MethodError, match="judged by the Pareto k̂ in its attributes"):
+        vc.bayes.diagnose(approximate(made, "laplace", draws=100, seed=1))
     with pytest.raises(MethodError, match="`draws` is 5"):
         approximate(made, "advi", draws=5)
     with pytest.raises(MethodError, match="`paths` is 0"):

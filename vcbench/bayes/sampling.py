@@ -125,8 +125,12 @@ def diagnose(posterior: "xr.DataTree", twin: Twin | None = None) -> Diagnostics:
     """R̂ (rank-normalised), bulk and tail ESS of every θ and β, divergences and E-BFMI, and what they mean.
 
     Status CONVERGED, or FAILED with a message that names each gate that was missed. Without `twin` every scalar of the
-    posterior is looked at.
+    posterior is looked at. Raises MethodError for draws of `approximate`.
     """
+    if "sample_stats" not in posterior:
+        raise MethodError(
+            "these draws are of no Markov chain: an approximation is judged by the Pareto k̂ in its attributes."
+        )
     import arviz as az
     import pandas as pd
 
