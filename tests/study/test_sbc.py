@@ -90,6 +90,15 @@ def test_normal__is_the_formula_on_each_scale(one_way) -> None:
             assert row["pit"].item() == pytest.approx(norm.cdf(z), abs=1e-6)
 
 
+def test_normal__ranks_what_has_one_scale_only_whatever_scales_are_asked_for(one_way) -> None:
+    names = sbc(one_way, "em", n=5, criterion="ml", scales="log").quantities
+    assert names == ["Batch:var((Intercept)) (log)", "residual:var (log)", "(Intercept)", "total variance (log)",
+                     "share of Batch"]  # fmt: skip
+    slopes = sbc(load_card("random_slope").model(), "ai", n=2, scales=("sd", "log")).quantities
+    assert "Subject:cor((Intercept),Days) (Fisher z)" in slopes
+    assert "Subject:cov((Intercept),Days)" in slopes
+
+
 def test_normal__counts_estimates_on_the_boundary_and_leaves_them_out(one_way) -> None:
     """A tenth of the truths are near 0: the variance has no SE there, the residual's has."""
     found = sbc(one_way, "ai", n=200, seed=1).table()

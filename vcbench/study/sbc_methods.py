@@ -223,16 +223,13 @@ class Judge:
             own = q.quantity if q.quantity is not None else quantity_of(facts, q.name)
             kind = variance.get(q.name, own.kind)
             positive = kind == "variance" or q.name == "total variance"
-            for scale in self.judged.scales:
-                f: Callable
-                if scale == "var" or (kind == "correlation" and scale == "log"):
-                    f = np.arctanh if kind == "correlation" and scale == "log" else _identity
-                elif positive:
-                    f = np.sqrt if scale == "sd" else np.log
-                else:
-                    continue
-                word = "Fisher z" if f is np.arctanh else scale if positive else ""
-                out.append((own, f, f"{q.name} ({word})" if word else q.name))
+            known: dict[str, tuple[Callable, str]] = {"var": (_identity, "")}
+            if positive:
+                known = {"var": (_identity, " (var)"), "sd": (np.sqrt, " (sd)"), "log": (np.log, " (log)")}
+            elif kind == "correlation":
+                known["log"] = np.arctanh, " (Fisher z)"
+            wanted = [scale for scale in self.judged.scales if scale in known] or ["var"]
+            out += [(own, known[scale][0], q.name + known[scale][1]) for scale in wanted]
         self.kept["scales"] = out
         return out
 
