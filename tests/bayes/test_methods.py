@@ -5,7 +5,7 @@ import pytest
 from classics import dyestuff, dyestuff2, sleepstudy
 
 import vcbench as vc
-from vcbench.bayes import check, quadrature, sample, twin
+from vcbench.bayes import quadrature
 from vcbench.errors import MethodError, ModelError
 from vcbench.status import Status
 
@@ -77,23 +77,6 @@ def test_methods__say_what_they_cannot_do():
         vc.fit(dyestuff(), "quadrature", estimate="medain")
     with pytest.raises(ModelError, match="improper"):
         vc.fit(dyestuff(), "quadrature", priors="flat-log")
-
-
-def test_check__places_an_estimate_in_the_posterior():
-    fit, post = vc.fit(dyestuff()), quadrature(dyestuff())
-    report = check(fit, post)
-    assert list(report.index) == ["Batch:var((Intercept))", "residual:var", "(Intercept)"]
-    row = report.loc["residual:var"]
-    assert row["quantile"] == pytest.approx(post.cdf("residual:var", fit.theta["residual:var"]))
-    assert row["z"] == pytest.approx((fit.theta["residual:var"] - post.theta_mean[1]) / post.theta_sd[1])
-    assert report.loc["(Intercept)", "quantile"] == pytest.approx(0.5, abs=1e-9)  # balanced: the posterior is symmetric
-    assert report["overlap"].between(0.3, 1).all()
-    draws = sample(twin(dyestuff()), seed=1, cores=1)
-    sampled = check(fit, draws)
-    np.testing.assert_allclose(sampled["quantile"], report["quantile"], atol=0.06)
-    assert np.isnan(check(vc.fit(dyestuff2()), quadrature(dyestuff2())).loc["Batch:var((Intercept))", "overlap"])
-    with pytest.raises(ModelError, match="the posterior has no `Subject:var"):
-        check(vc.fit(sleepstudy()), post)
 
 
 def test_summary__of_a_posterior_says_its_priors():

@@ -3,11 +3,13 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from vcbench.bayes.density import OFF, Density, Grid, along
 
+LIKELIHOOD = "likelihood"  # the scale of ℓ itself, no prior and no Jacobian
 FLAT = (
     1e-9  # a rise towards σ_k = 0 that the density has stopped making: the mode is at 0 unless a node beats it by this
 )
@@ -29,48 +31,90 @@ class Modes:
     criterion: str
 
     def __call__(self, scale: str) -> np.ndarray:
-        K, ratios, prior = len(self.axes), self.density.ratios, self.density.prior
-        F, t = self.grid.F, self.grid.t
-        x = prior.values([along(a, k, K + 1) for k, a in enumerate(self.axes)], t)
-        J = F - sum(axis.log_jacobian(x_k, scale) for axis, x_k in zip(prior.axes, x, strict=True))
-        if self.criterion == "ml":
+        x, free = self._top(scale, self.criterion)
+        return self._theta(x[None], free)[0]
+
+    def likelihood(self, criterion: str) -> tuple[np.ndarray, np.ndarray]:
+        """(θ̂ (p,), Cov (p, p)) at the maximum of ℓ_REML ("reml": the β-marginal mode) or ℓ_ML ("ml": the joint mode).
+
+        No Jacobian is in it. Cov is the inverse observed information, NaN for a variance of 0: −∂²ℓ in the free
+        coordinates by central differences, turned to θ, which at a maximum needs first derivatives alone.
+        """
+        x, free = self._top(LIKELIHOOD, criterion)
+        theta = self._theta(x[None], free)[0]
+        n, h = len(x), 0.01 * self._widths(free)
+        unit = np.diag(h)
+        pairs = [(i, j) for i in range(n) for j in range(i + 1)]
+
+        def curvature(m: float) -> np.ndarray:
+            signs = ((1, 1), (1, -1), (-1, 1), (-1, -1))
+            rows = np.array([x + m * (a * unit[i] + b * unit[j]) for i, j in pairs for a, b in signs])
+            f = self._objective(rows, free, LIKELIHOOD, criterion).reshape(len(pairs), 4)
+            H = np.zeros((n, n))
+            for (i, j), (pp, pm, mp, mm) in zip(pairs, f, strict=True):
+                H[i, j] = H[j, i] = (pp - pm - mp + mm) / (4 * m * m * h[i] * h[j])
+            return H
+
+        H = (4 * curvature(2.0) - curvature(4.0)) / 3
+        ends = self._theta(np.concatenate([x + unit, x - unit, x + 2 * unit, x - 2 * unit]), free).reshape(4, n, -1)
+        J = (8 * (ends[0] - ends[1]) - (ends[2] - ends[3])) / (12 * h[:, None])
+        cov = J.T @ np.linalg.pinv(-H, hermitian=True) @ J
+        dropped = theta == 0
+        cov[dropped] = cov[:, dropped] = np.nan
+        return theta, cov
+
+    def _top(self, scale: str, criterion: str) -> tuple[np.ndarray, list[int]]:
+        """(free v and u_e at the maximum, which v are free)."""
+        K = len(self.axes)
+        v, t = [along(a, k, K + 1) for k, a in enumerate(self.axes)], self.grid.t
+        J = self.grid.F - self._taken(v, t, scale)
+        if criterion == "ml":
             J = J + self._kept(np.linalg.slogdet(self.grid.A)[1][..., None], t)
         best = np.unravel_index(int(J.argmax()), J.shape)
         top = float(J[best])
         free = [
             k
             for k in range(K)
-            if ratios.kind(k) != "sd" or top - float(np.take(J, 0, axis=k).max()) > FLAT * (1 + abs(top))
+            if self.density.ratios.kind(k) != "sd" or top - float(np.take(J, 0, axis=k).max()) > FLAT * (1 + abs(top))
         ]
         start = np.array([*(self.axes[k][best[k]] for k in free), np.broadcast_to(t, J.shape)[best]])
-        v = [along(a, k, K + 1) for k, a in enumerate(self.axes)]
-        width = np.array([self._width(np.broadcast_to(x, J.shape)) for x in (*(v[k] for k in free), t)])
-        found = climb(lambda rows: self._objective(rows, free, scale), start, width)
-        at = np.full(K, OFF)
-        at[free] = found[:-1]
-        theta = ratios.natural(list(at[:, None]), found[-1:])[0]
-        dropped = [ratios.places[k] for k in range(K) if k not in free]
-        theta[dropped] = 0.0
+        width = self._widths(free)
+        return climb(lambda rows: self._objective(rows, free, scale, criterion), start, width), free
+
+    def _widths(self, free: list[int]) -> np.ndarray:
+        K, shape = len(self.axes), self.grid.F.shape
+        own = [*(along(self.axes[k], k, K + 1) for k in free), self.grid.t]
+        return np.array([self._width(np.broadcast_to(x, shape)) for x in own])
+
+    def _theta(self, x: np.ndarray, free: list[int]) -> np.ndarray:
+        """θ (M, p) at rows of (free v, u_e), the other variances 0."""
+        K, ratios = len(self.axes), self.density.ratios
+        v = [x[:, free.index(k)] if k in free else np.full(len(x), OFF) for k in range(K)]
+        theta = ratios.natural(v, x[:, -1])
+        theta[:, [ratios.places[k] for k in range(K) if k not in free]] = 0.0
         return theta
+
+    def _taken(self, v: list[np.ndarray], t: np.ndarray, scale: str) -> Any:
+        """What is taken off the log density in (log σ, logit p, …): Jacobians of `scale`, or all but ℓ."""
+        prior = self.density.prior
+        if scale == LIKELIHOOD:
+            return prior(v, t)
+        return sum(axis.log_jacobian(x, scale) for axis, x in zip(prior.axes, prior.values(v, t), strict=True))
 
     def beta(self, theta: np.ndarray) -> np.ndarray:
         """β's GLS value at θ (p,)."""
         likelihood = self.density.ratios.reduced
         return likelihood.beta_of(likelihood.centre(theta)[1])[0]
 
-    def _objective(self, x: np.ndarray, free: list[int], scale: str) -> np.ndarray:
+    def _objective(self, x: np.ndarray, free: list[int], scale: str, criterion: str) -> np.ndarray:
         """Log density in `scale` at the rows (v of the free axes, u_e) of x, the other σ_k standing at 0."""
         t = x[:, -1]
         v = [x[:, free.index(k)] if k in free else np.full(len(x), OFF) for k in range(len(self.axes))]
-        if len(v):
-            D, q, _, A = self.density.ratios.rows(v)
-        else:
-            D, q, _, A = (np.repeat(a, len(x), axis=0) for a in self.density.ratios.rows(v))
-        out = self.density.at(D, q, v, t)
-        prior = self.density.prior
-        for axis, x_k in zip(prior.axes, prior.values(v, t), strict=True):
-            out = out - axis.log_jacobian(x_k, scale)
-        return out + self._kept(np.linalg.slogdet(A)[1], t) if self.criterion == "ml" else out
+        D, q, _, A = self.density.ratios.rows(v)
+        if not len(v):
+            D, q, A = (np.repeat(a, len(x), axis=0) for a in (D, q, A))
+        out = self.density.at(D, q, v, t) - self._taken(v, t, scale)
+        return out + self._kept(np.linalg.slogdet(A)[1], t) if criterion == "ml" else out
 
     def _kept(self, logdet_A: np.ndarray, t: np.ndarray) -> np.ndarray:
         ratios = self.density.ratios

@@ -209,6 +209,19 @@ class Posterior:
             raise MethodError(f"unknown scale `{scale}`. Choose from var, sd, log, prior.{did_you_mean(scale, SCALES)}")
         return pd.Series(self.modes(scale), index=list(self.theta_names), name="mode")
 
+    def likelihood_mode(self, criterion: str = "reml") -> "tuple[pd.Series, np.ndarray]":
+        """(θ, its covariance (p, p)) at the maximum of the likelihood in this posterior.
+
+        "reml": of ℓ with β integrated out, which is the REML estimate; "ml": jointly over (β, θ), the ML estimate. The
+        covariance is the inverse observed information, the Laplace precision in the same scale; NaN at a variance of 0.
+        """
+        import pandas as pd
+
+        if criterion not in ("reml", "ml"):
+            raise MethodError(f'unknown criterion `{criterion}`. Choose "reml" or "ml".')
+        theta, cov = self.modes.likelihood(criterion)
+        return pd.Series(theta, index=list(self.theta_names), name=f"{criterion} mode"), cov
+
     def summary(self, level: float = 0.95) -> "pd.DataFrame":
         """Mean, SD, median and equal-tailed limits of every parameter, natural units."""
         import pandas as pd
