@@ -1,13 +1,16 @@
 """`vcbench check`: do the cards give their published answers, do the runs hold their acceptance; `vcbench explain`."""
 
 import json as jsonlib
+import os
+import sys
 from collections import Counter
 from dataclasses import asdict
+from pathlib import Path
 from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from vcbench.cli.verdicts import exit_code, target_verdicts
+from vcbench.cli.verdicts import annotating, annotations, exit_code, junit, step_summary, write_whole
 
 Json = Annotated[bool, Parameter(negative="", show_default=False, help="Print the result as JSON.")]
 
@@ -17,19 +20,37 @@ def check(
         str, Parameter(help="Run folders, model cards, or folders of cards. Default: all known cards.")
     ],
     inconclusive: Annotated[Literal["fail", "ok"], Parameter(help="Whether INCONCLUSIVE checks exit with 3.")] = "fail",
+    junit_file: Annotated[Path | None, Parameter(name="--junit", help="Write JUnit XML to this file too.")] = None,
+    annotate: Annotated[
+        bool,
+        Parameter(
+            negative="",
+            show_default=False,
+            help="Annotate as GitHub Actions reads it, and add to the step's summary. There it is the default.",
+        ),
+    ] = False,
     json: Json = False,
 ) -> int:
-    """Hold cards to their published answers and finished studies to their acceptance rules.
+    """Hold cards to their published answers, finished studies to their acceptance rules, calibrations to uniformity.
 
     A card whose data are absent is skipped and counted. Exit 0 if nothing fails, 1 if something does, 3 if nothing
     fails but something is inconclusive.
     """
+    from vcbench.study.verdicts import target_verdicts
+
     if not targets:
         from vcbench.cards import find_cards
 
         targets = tuple(find_cards())
     verdicts = [verdict for target in targets for verdict in target_verdicts(target)]
     counts = Counter(verdict["verdict"] for verdict in verdicts)
+    if junit_file is not None:
+        write_whole(junit_file, junit(verdicts, inconclusive))
+    if annotating(annotate):
+        print(*annotations(verdicts), sep="\n", end="\n" if exit_code(verdicts) else "", file=sys.stderr)
+        if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
+            with open(summary, "a", encoding="utf-8") as file:
+                file.write(step_summary(verdicts))
     if json:
         print(jsonlib.dumps({"schema": "vcbench/check/1", "counts": counts, "verdicts": verdicts}, indent=1))
     else:

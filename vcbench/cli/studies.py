@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from vcbench.cli.verdicts import exit_code, run_verdicts
+from vcbench.cli.verdicts import exit_code
 
 SHOWN = 10  # acceptance checks that fell short, listed at the end of a run
 
@@ -69,6 +69,7 @@ def run(
     if one fails, 3 if none fails but one is inconclusive.
     """
     from vcbench.study.study import Study
+    from vcbench.study.verdicts import run_verdicts
 
     study = Study.from_toml(spec)
     if seed is not None:

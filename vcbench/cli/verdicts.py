@@ -1,13 +1,18 @@
-"""What is held to what: cards to their published answers, runs to their acceptance rules; a verdict is a mapping."""
+"""Verdicts as exit codes, JUnit XML, and annotations of GitHub Actions."""
 
+import os
+import re
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+from xml.etree import ElementTree
 
-if TYPE_CHECKING:
-    from vcbench.cards import Card
+from vcbench.errors import StoreError
 
-Verdict = dict[str, Any]  # target, check, verdict (PASS, FAIL, INCONCLUSIVE, SKIPPED), detail
+Verdict = dict[str, Any]  # as `vcbench.study.verdicts`
+MOST = 10  # annotations: GitHub shows no more of a step
+FORBIDDEN = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")  # in XML 1.0
 
 
 def exit_code(verdicts: Sequence[Verdict], inconclusive: str = "fail") -> int:
@@ -18,69 +23,97 @@ def exit_code(verdicts: Sequence[Verdict], inconclusive: str = "fail") -> int:
     return 3 if "INCONCLUSIVE" in words and inconclusive != "ok" else 0
 
 
-def target_verdicts(target: str) -> list[Verdict]:
-    """The verdicts on a run folder, a card, or every card of a folder.
-
-    Raises StoreError for a folder that holds neither, CardError for an unknown card.
-    """
-    path = Path(target)
-    if (path / "run.json").is_file():
-        return run_verdicts(path)
-    cards = [str(card) for card in sorted(path.glob("*.toml"))] if path.is_dir() else [target]
-    if not cards:
-        from vcbench.errors import StoreError
-
-        raise StoreError(f"`{target}` is a folder without a run (run.json) and without cards (*.toml).")
-    from vcbench.cards import load_card
-
-    verdicts: list[Verdict] = []
-    for name in cards:
-        card = load_card(name)
-        variants = [] if ":" in card.name else [f"{name}:{variant.partition(':')[2]}" for variant in card.variants]
-        for each in (card, *map(load_card, variants)):
-            verdicts += card_verdicts(each)
-    return verdicts
+def junit(verdicts: Sequence[Verdict], inconclusive: str = "fail") -> bytes:
+    """JUnit XML: a suite a target, a case a check. SKIPPED is skipped; INCONCLUSIVE is a failure of that type, or
+    skipped where `inconclusive` is "ok"."""
+    root = ElementTree.Element("testsuites", name="vcbench")
+    for target in dict.fromkeys(verdict["target"] for verdict in verdicts):
+        of_it = [verdict for verdict in verdicts if verdict["target"] == target]
+        suite = ElementTree.SubElement(root, "testsuite", name=_clean(target))
+        for verdict in of_it:
+            case = ElementTree.SubElement(suite, "testcase", classname=_clean(target), name=_clean(verdict["check"]))
+            word, detail = verdict["verdict"], _clean(verdict["detail"])
+            if word == "FAIL" or (word == "INCONCLUSIVE" and inconclusive != "ok"):
+                ElementTree.SubElement(case, "failure", type=word, message=detail).text = detail
+            elif word != "PASS":
+                ElementTree.SubElement(case, "skipped", message=f"{word}: {detail}")
+            else:
+                ElementTree.SubElement(case, "system-out").text = detail
+        _count(suite, suite.iter("testcase"))
+    _count(root, root.iter("testcase"))
+    ElementTree.indent(root)
+    return ElementTree.tostring(root, encoding="utf-8", xml_declaration=True) + b"\n"
 
 
-def run_verdicts(folder: Path) -> list[Verdict]:
-    """One verdict for each acceptance check of a run, condition, method and parameter."""
-    from vcbench.study.acceptance import check_rows
-    from vcbench.study.replay import read_stored_spec
-    from vcbench.study.store import read_rows
-
-    spec = read_stored_spec(folder)
-    if not spec.table.acceptance:
-        return [_verdict(str(folder), "acceptance", "SKIPPED", "the study has no acceptance rules")]
-    return [
-        _verdict(str(folder), f"{v.measure} of {v.method}, {v.parameter}, condition {v.condition}", v.verdict, v.detail)
-        for v in check_rows(spec, read_rows(folder))
-    ]
+def _count(element: ElementTree.Element, cases: Any) -> None:
+    found = list(cases)
+    for name, tag in (("failures", "failure"), ("skipped", "skipped")):
+        element.set(name, str(sum(case.find(tag) is not None for case in found)))
+    element.set("tests", str(len(found)))
+    element.set("errors", "0")
 
 
-def card_verdicts(card: "Card") -> list[Verdict]:
-    """One verdict for each fit with published answers: it is made as said, and every printed digit must be met."""
-    from vcbench.errors import CardError
-    from vcbench.fit import fit
-    from vcbench.numbers import plural
+def _clean(text: str) -> str:
+    return FORBIDDEN.sub("�", text)
 
-    if not card.published:
-        return [_verdict(card.name, "published answers", "SKIPPED", "the card has none")]
+
+def annotating(asked: bool) -> bool:
+    """True where annotations are wanted: asked for, or in a step of GitHub Actions."""
+    return asked or os.environ.get("GITHUB_ACTIONS") == "true"
+
+
+def annotations(verdicts: Sequence[Verdict]) -> list[str]:
+    """Workflow commands of GitHub Actions, ten at most, worst first: a FAIL is an error, an INCONCLUSIVE a warning."""
+    short = _short(verdicts)
+    lines = []
+    for verdict in short[:MOST]:
+        level = "error" if verdict["verdict"] == "FAIL" else "warning"
+        properties = f"title={_property(verdict['verdict'] + ' ' + verdict['target'])}"
+        if "file" in verdict:
+            path = Path(verdict["file"])
+            inside = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+            properties += f",file={_property(inside.as_posix())}"
+        lines.append(f"::{level} {properties}::{_data(verdict['check'] + ': ' + verdict['detail'])}")
+    if len(short) > MOST:
+        lines.append(f"::notice title=vcbench::… and {len(short) - MOST} more that fall short")
+    return lines
+
+
+def step_summary(verdicts: Sequence[Verdict]) -> str:
+    """Markdown for the summary of a step: the counts, and what fell short, worst first."""
+    counts = Counter(verdict["verdict"] for verdict in verdicts)
+    order = ("PASS", "FAIL", "INCONCLUSIVE", "SKIPPED")
+    lines = ["**vcbench check:** " + ", ".join(f"{counts[w]} {w}" for w in order if counts[w]), ""]
+    if short := _short(verdicts):
+        lines += ["| verdict | target | check | |", "| --- | --- | --- | --- |"]
+        for v in short[:MOST]:
+            cells = (str(v[key]).replace("|", "\\|").replace("\n", " ") for key in ("target", "check", "detail"))
+            lines.append(f"| {v['verdict']} | {' | '.join(cells)} |")
+        if len(short) > MOST:
+            lines.append(f"\n… and {len(short) - MOST} more")
+    return "\n".join(lines) + "\n"
+
+
+def _short(verdicts: Sequence[Verdict]) -> list[Verdict]:
+    found = [verdict for verdict in verdicts if verdict["verdict"] in ("FAIL", "INCONCLUSIVE")]
+    return sorted(found, key=lambda verdict: verdict["verdict"] != "FAIL")
+
+
+def _data(text: str) -> str:
+    return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+
+
+def _property(text: str) -> str:
+    return _data(text).replace(":", "%3A").replace(",", "%2C")
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """A file that is whole or not there. Raises StoreError where it cannot be written."""
+    aside = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
-        model = card.model()
-    except CardError as error:
-        return [_verdict(card.name, "published answers", "SKIPPED", str(error))]
-    verdicts = []
-    for entry in card.published:
-        result = fit(model, method=entry.method, criterion=entry.criterion, **entry.options)
-        answers = entry.answers(result)
-        wrong = [f"{a.quantity} is {a.computed}, published {a.published}" for a in answers if not a.holds]
-        label = " ".join(filter(None, (entry.method, entry.criterion, *(f"{k}={v}" for k, v in entry.options.items()))))
-        detail = "; ".join([*wrong, entry.citation])
-        verdicts.append(
-            _verdict(card.name, f"{label}: {plural(len(answers), 'number')}", "FAIL" if wrong else "PASS", detail)
-        )
-    return verdicts
-
-
-def _verdict(target: str, check: str, verdict: str, detail: str) -> Verdict:
-    return {"target": target, "check": check, "verdict": verdict, "detail": detail}
+        path.parent.mkdir(parents=True, exist_ok=True)
+        aside.write_bytes(data)
+        os.replace(aside, path)
+    except OSError as error:
+        aside.unlink(missing_ok=True)
+        raise StoreError(f"`{path}` cannot be written: {error.strerror or error}.") from error
