@@ -308,7 +308,9 @@ icc = 0.4
 
 
 def test_a_study__skips_an_absent_program_with_a_line_and_runs_one_that_is_there(tmp_path, monkeypatch):
+    from vcbench.study.store import read_provenance
     from vcbench.study.study import Study
+    from vcbench.study.summary import end_lines, summarise
 
     text = SPEC.replace(', { name = "nlme", label = "nlme, toeplitz", data = "b" }', ', "gemma"').replace(
         'name = "a"\n', ""
@@ -321,9 +323,15 @@ def test_a_study__skips_an_absent_program_with_a_line_and_runs_one_that_is_there
     assert rows["message"].str.contains("none on the PATH").all()
     assert rows["estimate"].isna().all()
     assert len(rows) == 5 * 3
+    said = [line for line in end_lines(summarise(tmp_path / "absent")) if "skipped:" in line]
+    assert said == [
+        " nlme was skipped: `nlme` needs R: there is no Rscript on the PATH. Install R and its package nlme.",
+        " gemma was skipped: `gemma` needs the program gemma, and there is none on the PATH.",
+    ]
     monkeypatch.undo()
     need("nlme")
     rows = Study.from_text(text, "there").run(tmp_path / "there", **quiet).rows
+    assert any(" · R version" in record.get("nlme", "") for record in read_provenance(tmp_path / "there"))
     here = rows[rows["parameter"] == "residual:var"].pivot(index="replicate", columns="method", values="estimate")
     np.testing.assert_allclose(here["nlme"], here["ai"], rtol=1e-3)
 

@@ -25,14 +25,18 @@ PRIVATE = (
 
 
 def provenance(evidence: Evidence) -> list[dict[str, str]]:
-    """Who computed the rows, each distinct record once, without names of hosts, people or places."""
+    """Who computed the rows, without names of hosts, people or places: records that do not contradict each other are
+    one (a shard names the other program that it ran, if any)."""
     records = [*evidence.provenance]
     if isinstance(evidence.run.get("provenance"), Mapping):
         records.append(evidence.run["provenance"])
     out: list[dict[str, str]] = []
     for record in records:
         clean = _public(record)
-        if clean and clean not in out:
+        alike = next((o for o in out if all(o[k] == clean[k] for k in clean.keys() & o.keys())), None)
+        if alike is not None:
+            alike.update(clean)
+        elif clean:
             out.append(clean)
     return out
 

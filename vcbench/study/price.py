@@ -18,6 +18,10 @@ POSTERIOR = {  # once a condition and process (compiling), then each fit
     "nuts": (15.0, 0.3), "quadrature": (0.1, 0.01),
     "laplace": (15.0, 0.05), "pathfinder": (15.0, 0.1), "advi": (15.0, 0.1),
 }  # fmt: skip
+PEERS = {  # roughly, of a small model: R's start once a condition, though it is once a block
+    "lme4": (1.0, 0.04), "nlme": (0.5, 0.04), "statsmodels": (2.0, 0.08), "gemma": (0.0, 0.1), "glmm": (0.1, 0.001),
+    "mixedlm": (0.5, 0.006),
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +51,8 @@ def seconds_per_fit(condition: Condition, method: MethodEntry) -> tuple[float, f
     """(once, each): seconds before the first fit of a condition, and of every fit."""
     if method.name in POSTERIOR:
         return POSTERIOR[method.name]
+    if method.name in PEERS:
+        return PEERS[method.name]
     if isinstance(condition.generator, SnpTraits):
         return _of_traits(condition.generator, method)
     step, design = _sizes(condition)

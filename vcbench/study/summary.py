@@ -15,7 +15,8 @@ FIT = ["condition", "replicate", "method"]
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """Fits in hand against planned; `methods` has one row a method: fits, how they ended, and their median seconds."""
+    """Fits in hand against planned; `methods` has one row a method: fits, how they ended, their median seconds, where
+    they did not end well, and why they were skipped."""
 
     planned: int
     done: int
@@ -32,7 +33,7 @@ class Summary:
 def summarise(folder: Path | str) -> Summary:
     """The summary of a run folder. `missing` counts the fits without an estimate."""
     run, rows = read_run(folder), read_rows(folder)
-    columns = ["fits", "ok", "boundary", "max_iter", "timeout", "failed", "skipped", "seconds", "where"]
+    columns = ["fits", "ok", "boundary", "max_iter", "timeout", "failed", "skipped", "seconds", "where", "why"]
     if rows.empty:
         return Summary(int(run.get("n_planned", 0)), 0, 0, pd.DataFrame(columns=columns), run)
     estimated = rows.groupby(FIT)["estimate"].count() > 0
@@ -45,7 +46,7 @@ def summarise(folder: Path | str) -> Summary:
             "method": label, "fits": len(part), "ok": len(part) - len(bad), "boundary": status.get("AT_BOUNDARY", 0),
             "max_iter": status.get("MAX_ITER", 0), "timeout": status.get("TIMEOUT", 0),
             "failed": status.get("FAILED", 0) + status.get("SINGULAR_V", 0), "skipped": status.get("SKIPPED", 0),
-            "seconds": part["seconds"].median(), "where": _where(bad),
+            "seconds": part["seconds"].median(), "where": _where(bad), "why": _why(part),
         })  # fmt: skip
     order = [entry["label"] for entry in run.get("methods", [])]
     methods = pd.DataFrame(table).set_index("method")
@@ -59,6 +60,12 @@ def _where(bad: pd.DataFrame) -> str:
     if not conditions:
         return ""
     return f"in condition{'s' if len(conditions) > 1 else ''} {', '.join(conditions)}" if len(conditions) <= 4 else ""
+
+
+def _why(part: pd.DataFrame) -> str:
+    """What was said of most of the fits that were skipped, such as that a program is not there."""
+    said = part.loc[part["status"] == "SKIPPED", "message"].dropna()
+    return str(said.value_counts().index[0]) if len(said) else ""
 
 
 def end_lines(
@@ -85,6 +92,7 @@ def end_lines(
                 f" {label!s:<{width}} {count(row['fits']):>8} {count(row['ok']):>8} {boundary:>9} {row['max_iter']:>9}"
                 f" {row['timeout']:>8} {row['failed']:>7} {row['skipped']:>8}  {seconds(row['seconds'])}{where}"
             )
+        lines += [f" {label} was skipped: {row['why']}" for label, row in summary.methods.iterrows() if row["why"]]
         lines.append("")
     if interrupted:
         lines.append(" The same command continues where this one stopped.")

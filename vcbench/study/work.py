@@ -102,7 +102,7 @@ def run_task(spec: Spec, stem: str, task: Task) -> Result:
             if path is not None and len(path):
                 trace = _trace_table(condition, method, path)
         rows = build_table(spec, stem, condition, method, task.first, fit, truth).replace_schema_metadata(
-            {"vcbench": canonical_json(provenance())}
+            {"vcbench": canonical_json(provenance() | _program(fit))}
         )
         failures = tuple(
             (task.first + r, str(status), message)
@@ -271,6 +271,14 @@ def provenance() -> dict[str, str]:
 
         found["vcbench"] = vcbench.__version__
     return found
+
+
+def _program(fit: BlockFit) -> dict[str, str]:
+    """The other program that made the fits, where one did, and its version."""
+    made = next((extra for extra in fit.extra if "program" in extra), None)
+    if made is None:
+        return {}
+    return {made["program"]: " · ".join(str(made[key]) for key in ("version", "platform") if key in made)}
 
 
 def _processor() -> str:
