@@ -140,6 +140,7 @@ BY_HAND = {
         lambda model, rows: (model.y, model.X, *(rows[c] for c in _time_and_subject(rows))),
         together(RESIDUAL, same(rho="residual:rho")),
     ),
+    "distance_decay": ByHand(columns("day", "animal"), together(RESIDUAL, same(phi="residual:range"))),
     "crossed": ByHand(
         columns("plate", "sample"),
         sds(sigma_1="plate:var((Intercept))", sigma_2="sample:var((Intercept))", sigma_e="residual:var"),

@@ -39,7 +39,7 @@ def both(name):
 
     card = card_with_data(name)
     model = card.model()
-    by_hand, generated = build(name, card, model), twin(model, criterion="ml")
+    by_hand, generated = build(name, card, model), twin(model, card.priors, criterion="ml")
     mode = Mode("py", "fast_compile")
 
     def compiled(pymc_model, jacobian=False, of=None):
@@ -58,7 +58,11 @@ def draw_z(it, rng):
     units = prior_scales(it.model)
     z = np.empty(len(it.coordinates.items))
     for j, c in enumerate(it.coordinates.items):
-        z[j] = np.log(units[c.name] * rng.uniform(0.2, 1.2)) if c.axis.kind == "sd" else rng.normal()
+        z[j] = rng.normal()
+        if c.axis.kind == "sd":
+            z[j] = np.log(units[c.name] * rng.uniform(0.2, 1.2))
+        elif c.axis.kind == "range":
+            z[j] += np.log(it.coordinates.start[j])
     spread = np.linalg.inv(it.kernel.basis.T) @ np.full(it.model.n_fixed, it.model.y.std())
     return z, it.kernel.beta0 + spread * rng.normal(size=it.model.n_fixed)
 
@@ -66,7 +70,7 @@ def draw_z(it, rng):
 def theta_of(it, z):
     kinds = [c.axis.kind for c in it.coordinates.items]
     return it.coordinates.theta(
-        [np.exp(v) if kind == "sd" else 1 / (1 + np.exp(-v)) for kind, v in zip(kinds, z, strict=True)]
+        [np.exp(v) if kind in ("sd", "range") else 1 / (1 + np.exp(-v)) for kind, v in zip(kinds, z, strict=True)]
     )
 
 
@@ -150,7 +154,7 @@ def test_written_by_hand__refuses_designs_it_cannot_hold():
     for stem in ("toeplitz", "unstructured"):
         with pytest.raises(ValueError, match="once at each time"):
             load(stem).build(np.arange(4.0), one, [1, 2, 1, 1], ["a", "a", "b", "b"])
-    for stem in ("ar1", "ante1"):
+    for stem in ("ar1", "ante1", "distance_decay"):
         with pytest.raises(ValueError, match="twice at the same time"):
             load(stem).build(np.arange(4.0), one, [1, 2, 1, 1], ["a", "a", "b", "b"])
     with pytest.raises(ValueError, match="every product"):
