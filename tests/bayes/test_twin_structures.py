@@ -376,3 +376,37 @@ def test_twin__with_sampled_effects_takes_structures_of_omega_and_weights(name, 
     check_gradient(made, made.point(theta, beta, b))
     assert "as asked for" in made.explain()
     assert f"u({c.name})" in {v.name for v in made.model.deterministics}
+
+
+@pytest.mark.parametrize("name", ["ar1(row) * ar1(col)", pytest.param("toeplitz", marks=pytest.mark.slow)])
+def test_twin__has_second_derivatives_under_reml(name, rng):
+    """For Laplace approximations: differences of the gradient."""
+    from pytensor.compile.mode import Mode
+
+    model = structured(name)
+    made = twin(model)
+    mode = Mode("py", "fast_compile").excluding("fusion")
+    first = made.model.compile_dlogp(jacobian=False, mode=mode)
+    second = made.model.compile_d2logp(jacobian=False, negate_output=False, mode=mode)
+    point = made.point(points(model, rng, 1)[0][0])
+    h, columns = 1e-4, []
+    for name in [v.name for v in made.model.value_vars]:
+        up, down, up2, down2 = (first(point | {name: point[name] + s * h}) for s in (1, -1, 2, -2))
+        columns.append((8 * (up - down) - (up2 - down2)) / (12 * h))
+    H = np.array(columns).T
+    np.testing.assert_allclose(second(point), H, rtol=1e-6, atol=1e-6 * np.abs(H).max())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("criterion", "form"), [("reml", "marginal"), ("ml", "marginal"), ("ml", "centred")])
+def test_twin__compiled_by_numba_answers_as_in_python(criterion, form, rng):
+    from pytensor.compile.mode import Mode
+
+    model = structured("toeplitz")
+    made = twin(model, criterion=criterion, form=form)
+    theta, dense = (found[0] if isinstance(found, list) else found for found in points(model, rng, 1))
+    effects = {c.name: rng.normal(size=effect_shape(c)) for c in model.components}
+    point = made.point(theta, dense.beta0, None if form == "marginal" else effects)
+    python = Mode("py", "fast_compile").excluding("fusion")
+    for build in (made.model.compile_logp, made.model.compile_dlogp):
+        np.testing.assert_allclose(build(mode="NUMBA")(point), build(mode=python)(point), rtol=1e-10, atol=1e-10)

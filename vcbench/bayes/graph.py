@@ -46,7 +46,7 @@ def eliminate(
         index[j, k] = index[k, j] = i
     if gamma is not None and n_fixed > UNROLL:
         e = pt.concatenate([-pt.stack(gamma), pt.ones(1)])
-        return -0.5 * (constant + logdet + (e * pt.dot(g[index], e)).sum())
+        return -0.5 * (constant + logdet + (g[index] * e * e[:, None]).sum())
     if gamma is not None:
         quad = G[n_fixed, n_fixed]
         for j in range(n_fixed):

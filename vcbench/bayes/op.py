@@ -68,7 +68,7 @@ class KernelLoglik(Op):
             return [grad_not_implemented(self, i, v, why) for i, v in enumerate((w, gamma))] + [DisconnectedType()()]
         to_w: Any = 0.0 if isinstance(of_loglik.type, DisconnectedType) else of_loglik * outputs[1]
         if second:
-            to_w = to_w + pt.dot(KernelHessian(self.likelihood)(w, y), of_score)
+            to_w = to_w + (KernelHessian(self.likelihood)(w, y) * of_score).sum(axis=1)
         return [to_w, of_loglik * outputs[2] if kept else DisconnectedType()(), DisconnectedType()()]
 
 
@@ -110,7 +110,7 @@ class NaturalTheta(Op):
     def pullback(self, inputs: Any, outputs: Any, cotangents: Any) -> list[Any]:
         if not isinstance(cotangents[1].type, DisconnectedType):
             return [grad_not_implemented(self, 0, inputs[0], "second derivatives of θ(w)")]
-        return [pt.dot(outputs[1].T, cotangents[0])]
+        return [(outputs[1] * cotangents[0][:, None]).sum(axis=0)]
 
 
 class Tau(NaturalTheta):
