@@ -163,6 +163,7 @@ def _fit_door(
         limits = {k: get(k, p if k.startswith("theta") else d) for k in sides}
         own = model if Y.shape[1] == 1 and Y[:, 0] is model.y else model.replace(y=Y[:, j])
         cov = np.asarray(row.get("theta_cov", np.diag(get("theta_se", p) ** 2)), float)
+        inside = known.kind == "peer" and criterion != "none" and Status(row["status"]) is Status.CONVERGED
         out.append(
             Fit(
                 own,
@@ -181,7 +182,7 @@ def _fit_door(
                 float(row.get("cpu_seconds", math.nan)),
                 0.0,
                 "auto",
-                None,
+                _full_rank(model) if inside else None,
                 None,
                 limits if any(k in row for k in sides) else None,
                 row.get("extra", {}),
@@ -189,6 +190,16 @@ def _fit_door(
             )
         )
     return out
+
+
+def _full_rank(model: Model) -> np.ndarray:
+    """The rank of every Ω of a maximum inside the parameter space, another program's: what is said of a maximum of ours
+    may be said of it."""
+    from vcbench.kernels import build
+    from vcbench.solvers.geometry import full_ranks
+
+    kernel: Any = build(model)
+    return full_ranks(kernel.layout.cone_ptr)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

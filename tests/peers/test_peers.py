@@ -112,6 +112,17 @@ def test_nlme__standard_errors_of_variances_by_apvar():
     assert vc.fit(model, "nlme").theta_se.to_numpy() == pytest.approx(vc.fit(model).theta_se.to_numpy(), rel=1e-3)
 
 
+def test_inference__on_a_programs_maximum_is_that_on_ours():
+    """Profile limits, tests and predictions need a maximum, not our way to it."""
+    need("nlme")
+    model = classic("dyestuff")
+    fit, ours = vc.fit(model, "nlme"), vc.fit(model)
+    assert fit.confint("profile")["upper"].to_numpy() == pytest.approx(ours.confint("profile")["upper"], rel=1e-3)
+    assert fit.test_fixed()["se"].to_numpy() == pytest.approx(ours.test_fixed()["se"], rel=1e-4)
+    assert fit.ranef()["Batch"].to_numpy() == pytest.approx(ours.ranef()["Batch"].to_numpy(), rel=1e-4)
+    assert "profile likelihood" in fit.summary()
+
+
 @pytest.mark.parametrize("method", ["lme4", "nlme", "statsmodels", "glmm", "mixedlm"])
 def test_singular_fits__are_at_the_boundary(method):
     """Dyestuff2: variance 0, and no standard error of it."""
