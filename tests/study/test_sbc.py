@@ -18,7 +18,7 @@ from vcbench.errors import DataError, MethodError, ModelError, StoreError
 from vcbench.methods import METHODS
 from vcbench.study.sbc import Sbc, read_sbc, sbc
 from vcbench.study.sbc_draw import draw_theta, draw_truth
-from vcbench.study.sbc_methods import Judge, place
+from vcbench.study.sbc_methods import Judge, _slope, place
 from vcbench.study.sbc_mutants import MUTANTS
 from vcbench.study.sbc_plan import build_judged, build_plan
 from vcbench.study.sbc_quantities import LOGLIK, variance_parts
@@ -97,6 +97,13 @@ def test_normal__ranks_what_has_one_scale_only_whatever_scales_are_asked_for(one
     slopes = sbc(load_card("random_slope").model(), "ai", n=2, scales=("sd", "log")).quantities
     assert "Subject:cor((Intercept),Days) (Fisher z)" in slopes
     assert "Subject:cov((Intercept),Days)" in slopes
+
+
+def test_normal__correlations_of_one_have_no_slope() -> None:
+    """Estimates of random slopes end at ρ̂ = ±1 now and then: Fisher's z is infinite there, and the place is not counted."""
+    assert math.isnan(_slope(np.arctanh, -1.0))
+    assert _slope(np.arctanh, 0.5) == pytest.approx(1 / 0.75)
+    assert math.isnan(_slope(np.log, 0.0))
 
 
 def test_normal__counts_estimates_on_the_boundary_and_leaves_them_out(one_way) -> None:

@@ -244,7 +244,9 @@ def _slope(f: Callable, x: float) -> float:
         return 0.5 / math.sqrt(x) if x > 0 else math.nan
     if f is np.log:
         return 1 / x if x > 0 else math.nan
-    return 1 / (1 - x**2) if f is np.arctanh else 1.0
+    if f is np.arctanh:
+        return 1 / (1 - x**2) if abs(x) < 1 else math.nan
+    return 1.0
 
 
 def _status(tree: Any) -> Status:
