@@ -100,7 +100,7 @@ def test_normal__ranks_what_has_one_scale_only_whatever_scales_are_asked_for(one
 
 
 def test_normal__correlations_of_one_have_no_slope() -> None:
-    """Estimates of random slopes end at ρ̂ = ±1 now and then: Fisher's z is infinite there, and the place is not counted."""
+    """Estimates of random slopes end at ρ̂ = ±1 now and then: Fisher's z is infinite there, its place is not counted."""
     assert math.isnan(_slope(np.arctanh, -1.0))
     assert _slope(np.arctanh, 0.5) == pytest.approx(1 / 0.75)
     assert math.isnan(_slope(np.log, 0.0))
