@@ -36,6 +36,7 @@ RANK = {
     "study": 8,
     "report": 9,
     "cli": 10,
+    "pytest_plugin": 10,
 }
 OF_THE_PACKAGE = ("", "__version__")  # `import vcbench` itself loads no room
 ASIDE = {frozenset(pair) for pair in combinations(("genetics", "bayes", "peers"), 2)}  # of one rank: none knows another
@@ -45,6 +46,7 @@ LAZY_DOORS: dict[tuple[str, str], str] = {
     ("inference", "fit"): "a bootstrap, a refit and the posterior of a fit fit its model again",
     ("model", "kernels"): "Model.explain() asks the kernels which of them would answer, and why",
     ("study", "report"): "a finished run renders its report",
+    ("bayes", "report"): "Check.plot() draws posterior, likelihood and estimates",
     ("bayes", "study"): "vc.bayes.sbc is a door to the calibration that studies run",
     ("cards", "study"): "a simulated card draws its data with a study generator",
     ("cards", "genetics"): "a card with a formula for each of several traits is stacked by multi_trait",

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 SAME = 1e-3  # of a posterior SD: one maximum, as near as the stop rule of slow methods asks
+APIECE, ALIKE = 6, 2e-3  # fits with a line each; differences that are none, in posterior intervals
 HALF = 0.5  # of the union of two intervals
 SAME_SE = 1e-3  # relative: observed information by two ways, one of them by differences
 FAR = 0.025  # posterior quantiles of an estimate beyond which it lies outside the 95 % interval
@@ -58,6 +59,36 @@ class Check:
         return self.summary()
 
     @property
+    def groups(self) -> dict[str, str]:
+        """{a fit: the label of it and of all that give its numbers}; where fits are few, each stands for itself."""
+        labels = list(self.fits)
+        if len(labels) <= APIECE:
+            return {label: label for label in labels}
+        frame = self.frame
+        unit = (frame["upper"] - frame["lower"]).to_numpy(float)
+        key = np.column_stack([frame[c].to_numpy(float) / unit for c in ("estimate", "fit_lower", "fit_upper")])
+        key = np.nan_to_num(key, nan=-9.0)
+        rows = {label: key[(frame["fit"] == label).to_numpy()] for label in labels}
+        groups: list[list[str]] = []
+        for label in labels:
+            like = self.fits[label].criterion
+            same = (
+                g
+                for g in groups
+                if self.fits[g[0]].criterion == like and np.abs(rows[g[0]] - rows[label]).max() < ALIKE
+            )
+            group = next(same, None)
+            if group is None:
+                groups.append([label])
+            else:
+                group.append(label)
+        names = {"reml": "REML", "ml": "ML"}
+        return {
+            g[0]: g[0] if len(g) == 1 else f"{names.get(self.fits[g[0]].criterion, g[0])}, {len(g)} methods"
+            for g in groups
+        }
+
+    @property
     def verdict(self) -> str:
         """The first line of the summary."""
         return self._verdict()[0]
@@ -70,11 +101,13 @@ class Check:
         share = f"{100 * self.level:g} %"
         rows = []
         order = {name: i for i, name in enumerate(dict.fromkeys(self.frame["parameter"]))}
-        for r in sorted(self.frame.itertuples(), key=lambda r: order[r.parameter]):
+        groups = self.groups
+        shown = self.frame[self.frame["fit"].isin(list(groups))]
+        for r in sorted(shown.itertuples(), key=lambda r: order[r.parameter]):
             rows.append(
                 [
                     r.parameter,
-                    r.fit,
+                    groups[r.fit],
                     num.with_se(r.estimate, r.se),
                     num.fixed(r.quantile, 3),
                     num.fixed(r.z, 2),
@@ -183,10 +216,11 @@ class Check:
                 f"          {name} is 0 or less by {num.listing(list(who['fit']))}: below the whole posterior, whose "
                 f"median is {median}."
             )
-        narrow = f[f["overlap"] < HALF]
+        groups = self.groups
+        narrow = f[(f["overlap"] < HALF) & f["fit"].isin(list(groups))]
         for name in dict.fromkeys(narrow["parameter"]):
             who = narrow[narrow["parameter"] == name]
-            said = [f"{r.fit} {num.percent(r.overlap, 0)}" for r in who.itertuples()]
+            said = [f"{groups[r.fit]} {num.percent(r.overlap, 0)}" for r in who.itertuples()]
             lines.append(f"          Intervals of {name} overlap by less than half: {num.listing(said)}.")
         odd = [c for c in self.predictive if min(c.p, 1 - c.p) + 2 * c.mcse < FAR]
         if odd:

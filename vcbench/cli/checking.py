@@ -29,13 +29,22 @@ def check(
             help="Annotate as GitHub Actions reads it, and add to the step's summary. There it is the default.",
         ),
     ] = False,
+    posterior: Annotated[
+        Path | None,
+        Parameter(help="Instead place every point method in the posterior of each card; write the report here."),
+    ] = None,
     json: Json = False,
 ) -> int:
     """Hold cards to their published answers, finished studies to their acceptance rules, calibrations to uniformity.
 
     A card whose data are absent is skipped and counted. Exit 0 if nothing fails, 1 if something does, 3 if nothing
-    fails but something is inconclusive.
+    fails but something is inconclusive. With --posterior FOLDER, FOLDER/posterior_checks gets a picture, a verdict and
+    the numbers of every card: exact posteriors by quadrature, by NUTS beyond three parameters.
     """
+    if posterior is not None:
+        from vcbench.cli.posteriors import posterior_checks
+
+        return posterior_checks(targets, posterior)
     from vcbench.study.verdicts import target_verdicts
 
     if not targets:

@@ -32,7 +32,7 @@ def provenance(evidence: Evidence) -> list[dict[str, str]]:
         records.append(evidence.run["provenance"])
     out: list[dict[str, str]] = []
     for record in records:
-        clean = _public(record)
+        clean = public(record)
         alike = next((o for o in out if all(o[k] == clean[k] for k in clean.keys() & o.keys())), None)
         if alike is not None:
             alike.update(clean)
@@ -41,13 +41,13 @@ def provenance(evidence: Evidence) -> list[dict[str, str]]:
     return out
 
 
-def _public(record: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+def public(record: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
     clean: dict[str, str] = {}
     for key, value in sorted(record.items()):
         if any(word in str(key).lower() for word in PRIVATE):
             continue
         if isinstance(value, Mapping):
-            clean |= _public(value, f"{prefix}{key} ")
+            clean |= public(value, f"{prefix}{key} ")
         elif not _path_like(str(value)):
             clean[f"{prefix}{key}"] = str(value)
     return clean

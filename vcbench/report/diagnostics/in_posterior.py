@@ -5,7 +5,7 @@ negative estimate of a variance is drawn at −√|σ²|.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,8 +24,9 @@ POSTERIOR = FAMILY_COLOURS["Posterior"]
 def in_posterior(check: Any, parameters: Sequence[str], columns: int = 2) -> Spec:
     """For each parameter: the posterior density with its interval, the profile of the likelihood scaled to the same
     height, and below them every estimate with its interval, a lane a fit."""
-    styles = looks([fit.method for fit in check.fits.values()])
-    panels = [_panel(check, name, styles) for name in parameters]
+    lanes = check.groups
+    styles = looks(dict.fromkeys(check.fits[label].method for label in lanes))
+    panels = [_panel(check, name, styles, lanes) for name in parameters]
     kind = "exact, by quadrature" if check.places.kind == "exact" else "from draws"
     share, interval = f"{100 * check.level:g} %", {"wald": "Wald", "profile": "profile"}[check.interval]
     note = (
@@ -38,8 +39,10 @@ def in_posterior(check: Any, parameters: Sequence[str], columns: int = 2) -> Spe
     return titled(chart, "Point estimates in the posterior", note, width=wide)
 
 
-def _panel(check: Any, name: str, styles: Any) -> Spec:
+def _panel(check: Any, name: str, styles: Any, lanes: Mapping[str, str]) -> Spec:
     own, root = check.frame[check.frame["parameter"] == name], _is_variance(check, name)
+    own = own[own["fit"].isin(list(lanes))]
+    own = own.assign(fit=own["fit"].map(lanes))
     if root:
         columns = ["estimate", "fit_lower", "fit_upper", "lower", "upper", "posterior_median"]
         own = own.assign(**{c: _root(own[c].to_numpy(float)) for c in columns})
