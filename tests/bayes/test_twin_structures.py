@@ -19,11 +19,12 @@ import vcbench as vc
 from vcbench import kernels
 from vcbench.bayes import HalfNormal, twin
 from vcbench.bayes.by_kernel import ByKernel
-from vcbench.bayes.coordinates import Coordinates, shape_of
+from vcbench.bayes.coordinates import Coordinates
 from vcbench.bayes.lattice import Lattice
 from vcbench.bayes.markov import Markov
 from vcbench.bayes.priors import partial_correlations
 from vcbench.bayes.sampled import check_form, effect_shape
+from vcbench.bayes.shapes import shape_of
 from vcbench.cards import find_cards
 from vcbench.errors import ModelError
 from vcbench.model.covariance_text import KINDS as COVARIANCE_KINDS
