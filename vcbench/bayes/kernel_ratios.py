@@ -5,7 +5,8 @@ Every variance of V = σ_e² H scales with the reference σ_e², a correlation o
 
     −2 ℓ(c) = ν log 2πc² + D + q/c²,    q/c² = (8/3) [ℓ(2c) − ℓ(c) + ν log 2]
 
-(c = sd(y): the digits of ℓ are those of D). The coordinates v are log(σ_k/σ_e), logit p, log r of `coordinates`.
+(c = sd(y): the digits of ℓ are those of D). Where ℓ has a closed form (`closed_form`) it gives D and q at once. The
+coordinates v are log(σ_k/σ_e), logit p, log r of `coordinates`.
 """
 
 import itertools
@@ -20,14 +21,18 @@ from scipy.ndimage import distance_transform_edt
 from scipy.special import expit
 
 from vcbench.bayes.by_kernel import ByKernel
+from vcbench.bayes.closed_form import ClosedForm
 from vcbench.bayes.coordinates import Coordinates
 from vcbench.bayes.density import OFF, Answer, along
+from vcbench.bayes.reduced import gls
 from vcbench.errors import ModelError
 from vcbench.kernels.structured import StructuredKernel
 from vcbench.model.model import Model
 
 CLOSE = 1e-10  # what a table of D may be off by where the posterior lies, in units of log p
 SANE = 100.0  # the average |log eigenvalue| of H that an SD ratio of e^50 would give
+LOST = math.inf  # D where there is no posterior
+Node = tuple[float, float, np.ndarray, np.ndarray]
 MOST = 385, 97  # nodes of an axis of a table, with one axis and with two
 
 
@@ -35,15 +40,16 @@ MOST = 385, 97  # nodes of an axis of a table, with one axis and with two
 class KernelRatios:
     """D(v), q(v) and what β needs, node by node; nodes are kept. `order`: places in θ of each v, the reference last."""
 
-    likelihood: ByKernel
+    likelihood: ByKernel | ClosedForm
     coordinates: Coordinates
     order: tuple[int, ...]
     unit: float  # c
-    kept: dict[tuple[float, ...], tuple[float, float, np.ndarray, np.ndarray]] = field(default_factory=dict, repr=False)
+    kept: dict[tuple[float, ...], Node] = field(default_factory=dict, repr=False)
+    sums: dict[str, Any] = field(default_factory=dict, repr=False)
     points: list[int] = field(default_factory=lambda: [0], repr=False)
 
     @classmethod
-    def of(cls, likelihood: ByKernel, model: Model, unit: float) -> "KernelRatios":
+    def of(cls, likelihood: ByKernel | ClosedForm, model: Model, unit: float) -> "KernelRatios":
         """Raises ModelError where V does not scale with the residual variance."""
         coordinates = Coordinates.of(model)
         fixed = [
@@ -60,7 +66,7 @@ class KernelRatios:
         return cls(likelihood, coordinates, order, unit)
 
     @property
-    def reduced(self) -> ByKernel:
+    def reduced(self) -> ByKernel | ClosedForm:
         """The likelihood, which knows β."""
         return self.likelihood
 
@@ -77,7 +83,8 @@ class KernelRatios:
     @property
     def logdet_xx(self) -> float:
         """log|XᵀX|."""
-        return self.likelihood.kernel.basis.logdet
+        own = self.likelihood
+        return own.basis.logdet if isinstance(own, ClosedForm) else own.kernel.basis.logdet
 
     @property
     def places(self) -> tuple[int, ...]:
@@ -100,6 +107,7 @@ class KernelRatios:
     @property
     def view(self) -> Any:
         """The kernel in w, where correlations near ±1 keep their digits."""
+        assert isinstance(self.likelihood, ByKernel)
         kernel = self.likelihood.kernel
         return kernel.view if isinstance(kernel, StructuredKernel) else kernel
 
@@ -133,17 +141,19 @@ class KernelRatios:
         D, q, centre, A = self.rows([m.ravel() for m in np.meshgrid(*axes, indexing="ij")] if axes else [])
         return D.reshape(shape), q.reshape(shape), centre.reshape(*shape, d), A.reshape(*shape, d, d)
 
-    def _at(self, v: tuple[float, ...]) -> tuple[float, float, np.ndarray, np.ndarray]:
+    def _at(self, v: tuple[float, ...]) -> Node:
         if v not in self.kept:
             self.kept[v] = self._evaluate(v)
             self.points[0] += 1
         return self.kept[v]
 
-    def _evaluate(self, v: tuple[float, ...]) -> tuple[float, float, np.ndarray, np.ndarray]:
+    def _evaluate(self, v: tuple[float, ...]) -> Node:
         d, log_c = self.likelihood.n_fixed, math.log(self.unit)
-        lost = math.inf, 1.0, np.zeros(d), np.eye(d)
+        lost = LOST, 1.0, np.zeros(d), np.eye(d)
         if self.coordinates.model.working.at_edge(self.w(v, log_c)):
             return lost  # beyond it correlations stand still
+        if isinstance(self.likelihood, ClosedForm):
+            return self._closed(v)
         with np.errstate(all="ignore"):  # the scan goes far out
             first, second = (self.view.evaluate(self.w(v, log_c + more)) for more in (0.0, math.log(2)))
         if not (math.isfinite(first.loglik) and math.isfinite(second.loglik)):
@@ -154,6 +164,26 @@ class KernelRatios:
             return lost  # no digit of V is left
         A = np.zeros((d, d)) if first.QtVinvQ is None else first.QtVinvQ * self.unit**2
         return D, q * self.unit**2, np.array(first.gamma), np.array(A)
+
+    def _closed(self, v: tuple[float, ...]) -> Node:
+        """The same from log|H| and G in closed form."""
+        own = self.likelihood
+        assert isinstance(own, ClosedForm)
+        if "data" not in self.sums:
+            self.sums.update(data=own.data, low=np.tril_indices(own.n_fixed + 1))
+        low = self.sums["low"]
+        G = np.empty((1, own.n_fixed + 1, own.n_fixed + 1))
+        with np.errstate(all="ignore"):
+            logdet, g = own.parts(self.w(v, 0.0), self.sums["data"], np)
+            G[0][low] = G[0].T[low] = g
+            if not (np.isfinite(logdet) and np.isfinite(g).all()):
+                return LOST, 1.0, np.zeros(own.n_fixed), np.eye(own.n_fixed)
+            A, q, centre = gls(G)
+            weights = own.constant - own.n_obs * math.log(2 * math.pi)
+            D = float(logdet + np.linalg.slogdet(A)[1][0]) + own.basis.logdet + weights
+        if not (q[0] > 0 and math.isfinite(D)):
+            return LOST, 1.0, np.zeros(own.n_fixed), np.eye(own.n_fixed)
+        return D, float(q[0]), centre[0], A[0]
 
     # --- θ ---
     def natural(self, v: Sequence[np.ndarray], t: np.ndarray) -> np.ndarray:
@@ -242,7 +272,7 @@ class Table:
         return cls(source, z, squeezes, _spline(z, D), _spline(z, np.log(q)))
 
     @property
-    def reduced(self) -> ByKernel:
+    def reduced(self) -> ByKernel | ClosedForm:
         """The likelihood, which knows β."""
         return self.source.likelihood
 

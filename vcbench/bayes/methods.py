@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from vcbench.bayes.build import safe
-from vcbench.bayes.by_kernel import Likelihood, TwinLikelihood
+from vcbench.bayes.by_kernel import TwinLikelihood
 from vcbench.bayes.posterior import Posterior
 from vcbench.bayes.prior_choice import resolve
 from vcbench.bayes.quadrature import check_model, integrate
@@ -41,7 +41,7 @@ def fit_quadrature(
     return [_one_exact(model.replace(y=Y[:, j]), reduced, criterion, estimate, priors) for j in range(Y.shape[1])]
 
 
-def _one_exact(model: Model, reduced: Likelihood, criterion: str, estimate: str, priors: Any) -> dict[str, Any]:
+def _one_exact(model: Model, reduced: TwinLikelihood, criterion: str, estimate: str, priors: Any) -> dict[str, Any]:
     wall, cpu = time.perf_counter(), time.process_time()
     own = reduced.bind(model.y if model.offset is None else model.y - model.offset)
     try:

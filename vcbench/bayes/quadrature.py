@@ -23,7 +23,8 @@ import numpy as np
 from scipy.special import logsumexp
 
 from vcbench import kernels
-from vcbench.bayes.by_kernel import ByKernel, Likelihood
+from vcbench.bayes.by_kernel import ByKernel, TwinLikelihood, likelihood_of
+from vcbench.bayes.closed_form import ClosedForm
 from vcbench.bayes.coordinates import Coordinates
 from vcbench.bayes.density import DEPTH, TOLERANCE, Density, Grid, Ratios, Squeeze, along, cell, halve
 from vcbench.bayes.kernel_ratios import KernelRatios
@@ -60,7 +61,7 @@ def quadrature(model: Model, priors: Any = None, criterion: str = "reml") -> Pos
     return integrate(check_model(model, priors, criterion), model, priors, criterion)
 
 
-def check_model(model: Model, priors: Any, criterion: str) -> Likelihood:
+def check_model(model: Model, priors: Any, criterion: str) -> TwinLikelihood:
     """The model's likelihood, if quadrature can be asked for it; else the errors of `quadrature`."""
     if criterion not in ("reml", "ml"):
         raise MethodError(
@@ -89,12 +90,13 @@ def check_model(model: Model, priors: Any, criterion: str) -> Likelihood:
     return likelihood
 
 
-def _likelihood(model: Model) -> Likelihood:
-    """Sufficient statistics where V is linear in variances that are free of each other, else the model's kernel."""
+def _likelihood(model: Model) -> TwinLikelihood:
+    """Sufficient statistics where V is linear in free variances, a closed form where one is known, else the kernel."""
     variances = all(item.axis.kind == "sd" for item in Coordinates.of(model).items)
-    if not variances or Reduced.why_not(model) is not None or _large(model):
-        return ByKernel.of(model)
-    return Reduced.of(model)
+    if variances and Reduced.why_not(model) is None and not _large(model):
+        return Reduced.of(model)
+    own = None if model.components else likelihood_of(model)
+    return own if isinstance(own, ClosedForm) else ByKernel.of(model)
 
 
 def _large(model: Model) -> bool:
@@ -104,7 +106,7 @@ def _large(model: Model) -> bool:
     return min(sum(Z.shape[1] for c in model.components for Z in c.factors()), model.n_obs) > LIMIT
 
 
-def integrate(likelihood: Likelihood, model: Model, priors: Any = None, criterion: str = "reml") -> Posterior:
+def integrate(likelihood: TwinLikelihood, model: Model, priors: Any = None, criterion: str = "reml") -> Posterior:
     """`quadrature` of a model already reduced and checked (many responses of one design pay for the design once)."""
     wall, cpu = time.perf_counter(), time.process_time()
     known, units = resolve(model, priors), prior_scales(model)
@@ -339,7 +341,7 @@ def _moments(weight: np.ndarray, x: Sequence[np.ndarray]) -> tuple[np.ndarray, n
     return mean, cov
 
 
-def _beta(reduced: Likelihood, grid: Grid, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray, list]:
+def _beta(reduced: TwinLikelihood, grid: Grid, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray, list]:
     """Mean and covariance of β, and its marginals: mixtures of N(GLS(v), σ_e² (XᵀH⁻¹X)⁻¹) over the grid."""
     d = reduced.n_fixed
     if not d:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from vcbench import kernels
+from vcbench import numbers as num
 from vcbench.bayes.by_kernel import ByKernel, likelihood_of
 from vcbench.bayes.check import Check, check
 from vcbench.cards import load_card
@@ -79,8 +80,11 @@ def check_card(name: str, seed: int = SEED) -> CardCheck:
     card = load_card(name)
     model = card.model()
     dear = _dear(model)
-    if dear and model.n_theta >= EXACT and ":" in card.name:
-        raise ModelError(f"the posterior of this variant would take long: {model.n_theta} parameters by {dear}.")
+    if ":" in card.name and (model.n_theta > EXACT or (dear and model.n_theta == EXACT)):
+        raise ModelError(
+            f"a variant whose posterior takes minutes: {num.plural(model.n_theta, 'parameter')}"
+            f"{', by ' + dear if dear else ''}; `vc.bayes.check` does it."
+        )
     if model.n_theta > EXACT and isinstance(likelihood_of(model), ByKernel):
         raise ModelError(
             f"a sampler would take long: {model.n_theta} parameters, the likelihood by the model's kernel."
