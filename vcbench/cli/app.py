@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 from cyclopts import App, CycloptsError
 
-from vcbench.cli import checking, fitting, genetics, measuring, sbc, studies
+from vcbench.cli import checking, fitting, genetics, history, measuring, sbc, studies
 from vcbench.errors import VcbenchError
 
 HOLDS, FALLS_SHORT, INVALID, INCONCLUSIVE, INTERRUPTED = 0, 1, 2, 3, 130
@@ -38,6 +38,7 @@ app.command(studies.report)
 app.command(measuring.measures)
 app.command(sbc.sbc)
 app.command(checking.check)
+app.command(history.history)
 app.command(checking.explain)
 app.register_install_completion_command(help="Teach your shell to complete vcbench commands.")
 
