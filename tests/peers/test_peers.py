@@ -319,6 +319,8 @@ icc = 0.4
 
 
 def test_a_study__skips_an_absent_program_with_a_line_and_runs_one_that_is_there(tmp_path, monkeypatch):
+    from vcbench.report import agreement
+    from vcbench.report.evidence import load
     from vcbench.study.store import read_provenance
     from vcbench.study.study import Study
     from vcbench.study.summary import end_lines, summarise
@@ -345,6 +347,10 @@ def test_a_study__skips_an_absent_program_with_a_line_and_runs_one_that_is_there
     assert any(" · R version" in record.get("nlme", "") for record in read_provenance(tmp_path / "there"))
     here = rows[rows["parameter"] == "residual:var"].pivot(index="replicate", columns="method", values="estimate")
     np.testing.assert_allclose(here["nlme"], here["ai"], rtol=1e-3)
+    evidence = load(tmp_path / "there")
+    table = agreement.summarise(agreement.distances(evidence), evidence).set_index("method")
+    assert abs(table.loc["nlme", "deficit"]) < 1e-6  # it has one, for it climbs our likelihood
+    assert list(table["against"].unique()) == ["reml"]
 
 
 def test_compare__lists_programs_beside_ours_and_says_what_was_not_run():

@@ -8,7 +8,11 @@ maximisers that ended CONVERGED or AT_BOUNDARY. A method's distance is the large
 so that 0.001 means: nobody could see the difference in a table. Where the reference has no SE (a boundary) the median
 SE of that parameter in the condition stands in, then |θ̂_ref,p|. Methods that do not climb a likelihood (moments,
 posteriors) answer another question; their distance is to the REML answer where there is one, and never makes a verdict.
+Other programs under ML or REML climb the same likelihood: they have a deficit against our best, below 0 where theirs is
+higher, but are no reference.
 """
+
+from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
@@ -57,17 +61,26 @@ def distances(evidence: Evidence) -> pd.DataFrame:
     other = reference.assign(reml=reference["against"] != "reml").sort_values([*KEY[:2], "reml", "against"])
     other = other.drop_duplicates(KEY[:2])[[*KEY[:2], "against"]]
     frame = frame.merge(other, on=KEY[:2], how="left")
-    frame["against"] = frame["against"].where(~frame["climbs"], frame["criterion"])
+    same = (frame["climbs"] | frame["method"].isin(_programs(evidence))).to_numpy()
+    frame["against"] = frame["against"].where(~same, frame["criterion"])
     frame = frame.merge(reference, on=[*KEY[:2], "against"], how="left")
     known = frame["place"].notna().to_numpy()
     mine, at = np.flatnonzero(known), frame.loc[known, "place"].to_numpy(int)
     values, scales = estimate.to_numpy(float), spread.to_numpy(float)
     gap = np.abs(values[mine] - values[at]) / scales[at]
     some = ~np.isnan(gap).all(axis=1)
-    frame = frame.iloc[mine[some]].assign(distance=np.nanmax(gap[some], axis=1))
+    frame, same = frame.iloc[mine[some]], same[mine[some]]
+    frame = frame.assign(distance=np.nanmax(gap[some], axis=1))
     deficit = frame["loglik"].to_numpy()
-    frame["deficit"] = np.where(frame["climbs"], best["loglik"].reindex(at[some]).to_numpy() - deficit, np.nan)
+    frame["deficit"] = np.where(same, best["loglik"].reindex(at[some]).to_numpy() - deficit, np.nan)
     return frame.drop(columns=["loglik", "place"]).reset_index(drop=True)
+
+
+def _programs(evidence: Evidence) -> set[str]:
+    """The methods that are other programs' maxima of a likelihood."""
+    entries = [e for e in evidence.run.get("methods") or [] if isinstance(e, Mapping)]
+    peers = {str(e.get("label")) for e in entries if e.get("kind") == "peer"}
+    return {m for m in peers if evidence.criteria.get(m) in ("ml", "reml")}
 
 
 def _fill_se(estimate: pd.DataFrame, se: pd.DataFrame) -> pd.DataFrame:
