@@ -48,7 +48,8 @@ def sample(
     """Draws from the twin's posterior by nutpie's NUTS, as an ArviZ DataTree.
 
     `posterior` holds θ by our names, the free variables, correlations and `beta` (under "reml" drawn from its Gaussian
-    given θ: composition sampling); `sample_stats` is nutpie's; the attributes `status` and `message` tell whether the
+    given θ: composition sampling); `sample_stats` is nutpie's; attributes `ess` and `rhat` are the least bulk or tail
+    ESS and the largest R̂, `status` and `message` tell whether the
     chains passed the gates of `diagnose`: R̂ ≤ 1.01, bulk and tail ESS ≥ 400 for every θ and β, no divergence,
     E-BFMI ≥ 0.2. seed: int, SeedSequence or None. cores: chains run at once, all if None. y: another response
     of the same design in place of the twin's own.
@@ -94,6 +95,8 @@ def sample(
     out["posterior"] = posterior
     verdict = diagnose(out, twin)
     out.attrs.update(status=str(verdict.status), message=verdict.message, criterion=twin.criterion)
+    ess, rhat = verdict.frame[["ess_bulk", "ess_tail"]].min().min(), verdict.frame["rhat"].max()
+    out.attrs.update(ess=float(ess), rhat=float(rhat))
     return out
 
 

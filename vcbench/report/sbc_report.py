@@ -261,10 +261,15 @@ def rival_text(folder: Path) -> str:
     if not path.is_file():
         return ""
     m = json.loads(path.read_text(encoding="utf-8"))
+    forms = {
+        "effects": "with its effects, as it is usually written",
+        "marginal": "with the effects integrated out by hand",
+    }
+    said = [f"{m[k]['cpu']:.2f} s on the model {words} ({m[k]['ratio']:.0f} ×)" for k, words in forms.items() if k in m]
     return (
-        f"{m['program']} {m['version']} on {m['replicates']} replicates of `{m['card']}`, in the same run on the same "
-        f"machine: {m['other_cpu']:.2f} CPU seconds a replicate after the first, against {m['own_cpu']:.3f} here with "
-        f"{m['own_setting']}: {m['ratio']:.0f} times (its setting: {m['other_setting']})."
+        f"{m['program']} {m['version']} on {m['replicates']} replicates of `{m['card']}`, in one run on one machine, "
+        f"the same chains by nutpie, CPU seconds a replicate after the first: {_and(said)}, against "
+        f"{m['own_cpu']:.3f} s here."
     )
 
 

@@ -117,13 +117,13 @@ class Judge:
             longer = {key: 4 * options[key] for key in ("draws", "tune")}
             tree, runs = self._chains(truth, second, options | longer), 2
         theta, beta = draws_of(tree, self._twin())
-        ess, rhat = effective(theta, beta)
+        ess = tree.attrs["ess"]
         return replace(
             self._placed(truth, *_thinned(theta, beta, ess), rng),
             status=_status(tree),
             message=str(tree.attrs["message"]),
             ess=ess,
-            rhat=rhat,
+            rhat=tree.attrs["rhat"],
             divergences=int(tree["sample_stats"]["diverging"].sum()),
             runs=runs,
         )
@@ -268,16 +268,3 @@ def draws_of(tree: Any, twin: Any) -> tuple[np.ndarray, np.ndarray]:
     d = twin.source.n_fixed
     beta = np.asarray(tree["posterior"]["beta"]) if d else np.zeros((*theta.shape[:2], 0))
     return theta, beta
-
-
-def effective(theta: np.ndarray, beta: np.ndarray) -> tuple[float, float]:
-    """(least bulk or tail ESS, largest R̂) over θ and β (chains, draws, …)."""
-    import arviz as az
-
-    ess, rhat = math.inf, 1.0
-    for part in (theta, beta):
-        for j in range(part.shape[-1]):
-            x = part[..., j]
-            ess = min(ess, float(az.ess(x, method="bulk")), float(az.ess(x, method="tail", prob=(0.05, 0.95))))
-            rhat = max(rhat, float(az.rhat(x)))
-    return ess, rhat
