@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from vcbench.cli.app import app
+from vcbench.cli.app import app, run
 from vcbench.cli.studies import read_seed
 from vcbench.errors import SpecError
 from vcbench.study.study import Study
@@ -49,3 +49,10 @@ def test_seed__is_a_number_or_the_date():
     for text in ("-1", "1.5", "today", ""):
         with pytest.raises(SpecError, match="--seed must be"):
             read_seed(text)
+
+
+def test_study_check__says_how_far_an_open_ended_study_may_go(capsys):
+    assert run(["study", "check", str(CHECKOUT / "simulations" / "ci" / "nightly.toml")]) == 0
+    out = capsys.readouterr().out.replace("\u202f", "")
+    assert "2000 fits" in out
+    assert "It goes on until its checks are decided, or 10000 replicates: 40000 fits at most" in out

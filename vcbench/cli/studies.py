@@ -35,6 +35,11 @@ def check(spec: SpecFile, /, *, reps: Reps = None, json: Json = False) -> int:
     print(f"{len(study.spec.conditions)} conditions · {count(fits)} fits · roughly {seconds(cost)} of one processor")
     rows = [[p.method.label, p.method.criterion or "", count(p.fits), seconds(p.seconds)] for p in prices]
     print(*columns(["method", "criterion", "fits", "time"], rows, left=(0, 1)), sep="\n")
+    if reps is None and (table.rule == "sequential" or table.replicates is None):
+        most = study.price(table.n_max)
+        until = "its checks are decided" if table.rule == "sequential" else "its Monte Carlo errors are small enough"
+        print(f"\nIt goes on until {until}, or {count(table.n_max)} replicates: {count(sum(p.fits for p in most))} fits"
+              f" at most, roughly {seconds(sum(p.seconds for p in most))}.")  # fmt: skip
     print("\nThe specification holds. Nothing was run.")
     return 0
 
