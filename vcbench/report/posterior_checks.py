@@ -88,7 +88,7 @@ def answer(found: Sequence["CardCheck"]) -> str:
     off = at[at["mode_distance"] > SAME].groupby(["card", "fit"]).ngroups
     worst = num.significant(float(at["mode_distance"].max()), 1)
     theta = rows[~rows["edge"] & rows["is_theta"]]
-    like = theta[theta["criterion"].isin(LIKELIHOOD)]
+    like = theta[theta["kind"] == "likelihood"]
     inside = int(((like["quantile"] >= FAR) & (like["quantile"] <= 1 - FAR)).sum())
     medians = {c: float(like[like["criterion"] == c]["quantile"].median()) for c in LIKELIHOOD}
     cards = exact["card"].nunique()
@@ -180,8 +180,9 @@ def _cells(one: "CardCheck") -> list[str]:
         part = rows[(rows["criterion"] == criterion) & rows["mode_distance"].notna()]
         cells.append(num.significant(max(float(part["mode_distance"].max()), 1e-12), 1) if len(part) else num.ABSENT)
     theta = rows[rows["is_theta"]]
-    for criterion in (*LIKELIHOOD, "none"):
-        part = theta[theta["criterion"] == criterion]["quantile"]
+    likelihood = theta["kind"] == "likelihood"
+    for which in (*(likelihood & (theta["criterion"] == c) for c in LIKELIHOOD), ~likelihood):
+        part = theta[which]["quantile"]
         low, high = (num.fixed(float(x), 2) for x in (part.min(), part.max())) if len(part) else (num.ABSENT,) * 2
         cells.append(low if low == high else f"{low} to {high}")
     worst = min(one.check.predictive, key=lambda c: min(c.p, 1 - c.p), default=None)

@@ -55,6 +55,7 @@ class CardCheck:
         out = self.check.frame.copy()
         out.insert(0, "card", self.name)
         out["status"] = out["fit"].map(statuses)
+        out["kind"] = ["moments" if self.check.fits[label].is_moments else "likelihood" for label in out["fit"]]
         out["posterior"] = self.kind
         return out
 
