@@ -16,6 +16,7 @@ import os
 import tempfile
 import tomllib
 import uuid
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -79,6 +80,12 @@ def _words(excinfo: Any) -> str:
     return str(excinfo.value) if isinstance(excinfo.value, CheckFailed | VcbenchError) else ""
 
 
+def _distinct(name: str, met: Counter[str]) -> str:
+    """The name, numbered from the second time on."""
+    met[name] += 1
+    return name if met[name] == 1 else f"{name} #{met[name]}"
+
+
 class StudyFile(_File):
     """A study: its checks are items."""
 
@@ -92,7 +99,7 @@ class StudyFile(_File):
 
         study = Study.from_toml(self.path)
         places = locate(study.spec.text)
-        met: dict[str, int] = {}
+        met: Counter[str] = Counter()
         for i, check in enumerate(study.spec.table.acceptance):
             named = [check.method] if isinstance(check.method, str) else check.method
             said = [check.parameter] if isinstance(check.parameter, str) else check.parameter or []
@@ -106,10 +113,8 @@ class StudyFile(_File):
                     if not method.runs_on(condition) or (named is not None and method.label not in named):
                         continue
                     name = f"{check.measure}[{', '.join([method.label, *said, where])}]"
-                    met[name] = met.get(name, 0) + 1
-                    name += f" #{met[name]}" if met[name] > 1 else ""
                     yield CheckItem.from_parent(
-                        self, name=name, check=i, condition=condition.id, method=method.label, line=line
+                        self, name=_distinct(name, met), check=i, condition=condition.id, method=method.label, line=line
                     )
 
     def verdicts(self) -> list["Verdict"]:
@@ -161,9 +166,10 @@ class CardFile(_File):
     def collect(self) -> Iterable["CardItem"]:
         from vcbench.study.verdicts import card_and_variants, published_label
 
+        met: Counter[str] = Counter()
         for card in card_and_variants(str(self.path)):
             for entry in card.published:
-                name = f"{card.name}[{published_label(entry)}]"
+                name = _distinct(f"{card.name}[{published_label(entry)}]", met)
                 yield CardItem.from_parent(self, name=name, card=card, entry=entry)
 
 

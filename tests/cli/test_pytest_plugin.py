@@ -39,6 +39,10 @@ criterion = "reml"
 citation = "nobody"
 values = { "beta[(Intercept)]" = "3.000" }
 [[published]]
+criterion = "reml"
+citation = "somebody"
+values = { "n_obs" = "6" }
+[[published]]
 method = "em"
 criterion = "ml"
 citation = "nobody"
@@ -79,10 +83,16 @@ def test_plugin__without_its_option_collects_nothing(here):
 
 def test_plugin__each_check_and_each_published_fit_is_an_item_and_runs_are_kept(here, pytester):
     result = here("--vcbench", "simulations/", "models/", "-v", "-rxf")
-    result.assert_outcomes(passed=3, failed=2, xfailed=1)
+    result.assert_outcomes(passed=4, failed=2, xfailed=1)
     result.stdout.fnmatch_lines([f"{STUDY_IDS[0]} PASSED*", f"{STUDY_IDS[1]} PASSED*", f"{STUDY_IDS[2]} FAILED*",
                                  f"{STUDY_IDS[3]} XFAIL*"])  # fmt: skip
-    result.stdout.fnmatch_lines(["models/six.toml::six[[]auto reml] PASSED*", "models/six.toml::six[[]em ml] FAILED*"])
+    result.stdout.fnmatch_lines(
+        [
+            "models/six.toml::six[[]auto reml] PASSED*",
+            "models/six.toml::six[[]auto reml] #2 PASSED*",
+            "models/six.toml::six[[]em ml] FAILED*",
+        ]
+    )
     result.stdout.fnmatch_lines(["FAIL  (Intercept): max_abs_difference *, target 100 ± 1e-09"])
     result.stdout.fnmatch_lines(["FAIL  em ml: 1 number: beta[[](Intercept)] is *, published 99.0; nobody"])
     assert "Traceback" not in result.stdout.str()
@@ -94,7 +104,7 @@ def test_plugin__each_check_and_each_published_fit_is_an_item_and_runs_are_kept(
     (pytester.path / "simulations" / "broken.toml").write_text("title = ")
     again = here("--vcbench", "--vcbench-inconclusive", "fail", "-k", "coverage or six", "simulations/", "models",
                  "--continue-on-collection-errors", "--junit-xml", "all.xml")  # fmt: skip
-    again.assert_outcomes(failed=1, skipped=2, errors=2, deselected=3)
+    again.assert_outcomes(failed=1, skipped=3, errors=2, deselected=3)
     again.stdout.fnmatch_lines(["*bad.toml:4:1  *unknown key `sed`*", "*not valid TOML*"])
     again.stdout.fnmatch_lines(["INCONCLUSIVE  (Intercept): coverage * (n = 6), target 0.95 ± 0.02"])
     assert {path.name: path.stat().st_mtime_ns for path in (run.parent / "rows").iterdir()} == made
