@@ -103,8 +103,6 @@ def test_what_needs_a_free_model__refuses_by_name():
         vc.fit(m, "squarem", base="px-em-full")
     with pytest.raises(ModelError, match="linear"):
         vc.fit(m, "moments")
-    with pytest.raises(ModelError, match="not residual `ar1"):
-        vc.bayes.twin(m)
     with pytest.raises(ModelError, match="kernel `crossed` takes independent residuals"):
         vc.fit(m, kernel="crossed")
     compared = vc.compare(m, methods=["ai", "newton", "px-em-full"])

@@ -106,7 +106,7 @@ def test_reml__is_the_maximum_of_the_dense_likelihood_with_covariates_of_each(rn
     def dense(psi):
         L, M = (np.array([[a, 0], [b, c]]) for a, b, c in (psi[:3], psi[3:]))
         theta = np.concatenate([(F @ F.T)[[0, 1, 1], [0, 0, 1]] for F in (L, M)])
-        return -oracle.plain_of(Y.T.ravel(), X, Vs, theta).loglik
+        return -oracle.loglik_of(Y.T.ravel(), X, Vs, theta)
 
     best = minimize(dense, [0.7, 0.2, 0.6, 0.7, 0.0, 0.7], method="BFGS")
     assert found.status is vc.Status.CONVERGED

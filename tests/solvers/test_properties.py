@@ -142,7 +142,7 @@ def endings():
     several: dict = collections.Counter()
     complaints: list[str] = []
     for k, kind in enumerate(KINDS):
-        n = (60 if NIGHT else 12) if kind in BLOCKS else (12 if NIGHT else 1)
+        n = (60 if NIGHT else 9) if kind in BLOCKS else (12 if NIGHT else 1)
         part = settled(kind, range(1000 * k, 1000 * k + n))
         ok.update(part[0])
         run.update(part[1])
