@@ -1,5 +1,8 @@
 """Runs that go on: they stop where their rows say, and nowhere else, however they were made."""
 
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -153,3 +156,24 @@ def test_with_seed__draws_other_data_and_says_so_in_its_text(tmp_path):
     assert (one.rows["estimate"] != two.rows["estimate"])[simulated & (one.rows["method"] == "ai")].all()
     with pytest.raises(SpecError, match="at least 0"):
         study.with_seed(-1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(5))
+def test_run__killed_at_random_moments_stops_where_it_would_have(precise, tmp_path, seed):
+    rng = np.random.default_rng(seed)
+    (tmp_path / "small.toml").write_text(precise.spec.text)
+    command = [sys.executable, "-c", "from vcbench.cli.app import main; main()", "study", "run", "small.toml"]
+    command += ["--out", "run", "--no-report", "--quiet", "--workers", str(1 + seed % 2)]
+    rows = tmp_path / "run" / "rows"
+    for _ in range(3):
+        process = subprocess.Popen(command, cwd=tmp_path)
+        had, wanted = len(list(rows.glob("*.parquet"))), int(rng.integers(1, 12))
+        while process.poll() is None and len(list(rows.glob("*.parquet"))) < had + wanted:
+            time.sleep(0.002)
+        process.kill()
+        process.wait()
+    assert len(list(rows.glob("*.parquet"))) > 0
+    run = run_of(Study(precise.spec, "small"), tmp_path / "run")
+    pd.testing.assert_frame_equal(bits(run), bits(precise), check_exact=True)
+    assert read_run(run.folder)["n_planned"] == read_run(precise.folder)["n_planned"]
