@@ -11,7 +11,7 @@ from vcbench import kernels
 from vcbench.bayes.closed_form import ClosedForm
 from vcbench.bayes.lattice import Lattice
 from vcbench.bayes.markov import Markov
-from vcbench.bayes.reduced import Reduced
+from vcbench.bayes.reduced import Reduced, layout
 from vcbench.kernels.structured import StructuredKernel
 from vcbench.model.model import Model
 
@@ -136,8 +136,7 @@ TwinLikelihood = Reduced | ClosedForm | ByKernel
 def likelihood_of(model: Model) -> TwinLikelihood:
     """Sufficient statistics where V falls into small blocks, has one relationship matrix, or is that of residuals with
     a closed form; else the model's kernel."""
-    name = kernels.choose(model)[0]
-    if Reduced.why_not(model) is None and (name in ("grouped", "spectral") or not model.components):
+    if Reduced.why_not(model) is None and (layout(model) in ("grouped", "spectral") or not model.components):
         return Reduced.of(model)
     for closed in (Markov, Lattice):
         if closed.why_not(model) is None:

@@ -26,7 +26,16 @@ from vcbench.model.model import Model
 
 SMALL = 4  # largest block written out element by element
 LIMIT = 500  # largest dense block: a Cholesky factor of more costs a sampler seconds a draw
+SPECTRAL = 3000  # rows up to which an eigendecomposition takes seconds
 CHUNK = 4_000_000  # numbers in flight when many θ are evaluated at once
+
+
+def layout(model: Model) -> str:
+    """The kernel whose blocks hold the sufficient statistics: as chosen for one fit, but one variance of related or
+    crossed effects goes to its eigenbasis where that takes seconds, since a posterior asks thousands of times."""
+    name = kernels.choose(model)[0]
+    one = len(model.components) == 1 and model.components[0].n_effects == 1 and not model.is_structured
+    return "spectral" if one and name != "grouped" and model.n_obs <= SPECTRAL else name
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -64,7 +73,7 @@ class Reduced:
         why = cls.why_not(model)
         if why is not None:
             raise ModelError(f"no sufficient statistics of constant size hold the likelihood of a model with {why}.")
-        name = kernels.choose(model)[0]
+        name = layout(model)
         if name in ("grouped", "spectral"):
             kernel: Any = kernels.build(model, name)
             inner = kernel.view.inner if model.is_structured else kernel
