@@ -35,6 +35,7 @@ def in_posterior(check: Any, parameters: Sequence[str], columns: int = 2) -> Spe
         f"({interval}; none at a boundary). Variances are drawn as SDs."
     )
     chart: Spec = {"concat": panels, "columns": min(columns, len(panels)), "resolve": {"scale": APART}}
+    chart["padding"] = {"left": 16, "right": 8, "top": 5, "bottom": 5}  # labels are wider than they are measured
     wide = min(columns, len(panels)) * (WIDTH + 90)
     return titled(chart, "Point estimates in the posterior", note, width=wide)
 
