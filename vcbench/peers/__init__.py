@@ -8,6 +8,6 @@ that says so: a SKIPPED row in a study, a line in a comparison.
 
 Its numbers are its own. `cpu_seconds` and `seconds` are its fit alone, measured inside it, without its start or the
 exchange of data; reading a formula is in them for glmm and mixedlm, which take nothing else, and not for lme4, which
-reads it once a batch. `n_iter` is what it counts: iterations, or evaluations where it counts no iterations. `extra` names
-program and version.
+reads it once a batch. `n_iter` is what it counts: iterations, or evaluations where it counts no iterations. `extra`
+names program and version.
 """
