@@ -129,7 +129,7 @@ def test_sample__of_correlated_slopes_has_both_criteria_in_one_posterior(criteri
     made = twin(sleepstudy(), criterion=criterion)
     draws = sample(made, draws=2000, seed=11)
     assert draws.attrs["status"] == "CONVERGED", draws.attrs["message"]
-    report = vc.bayes.check(vc.fit(sleepstudy()), draws)
+    report = vc.bayes.check(vc.fit(sleepstudy()), draws).frame
     assert report["quantile"].between(0.1, 0.9).all()
     assert (report["z"].abs() < 1).all()
 
@@ -140,7 +140,7 @@ def test_sample__passes_its_gates_on_the_larger_cards(name):
     model = card_model(name)
     draws = sample(twin(model), seed=12)
     assert draws.attrs["status"] == "CONVERGED", draws.attrs["message"]
-    report = vc.bayes.check(vc.fit(model), draws)
+    report = vc.bayes.check(vc.fit(model), draws).frame
     assert report["quantile"].between(0.01, 0.99).all()
 
 
