@@ -22,6 +22,7 @@ from vcbench.bayes.by_kernel import ByKernel
 from vcbench.bayes.coordinates import Coordinates
 from vcbench.bayes.lattice import Lattice
 from vcbench.bayes.markov import Markov
+from vcbench.bayes.matrix_normal import MatrixNormal
 from vcbench.bayes.priors import partial_correlations
 from vcbench.bayes.sampled import check_form, effect_shape
 from vcbench.bayes.shapes import shape_of
@@ -146,7 +147,7 @@ def differences(f, point):
     return np.array(gradient)
 
 
-def check(model, criterion, rng, n_theta, n_gradients, kernel="dense"):
+def check(model, criterion, rng, n_theta, n_gradients, kernel="dense", mode=None):
     thetas, dense = points(model, rng, n_theta, kernel)
     made = twin(model, criterion=criterion)
     spread = np.linalg.inv(dense.basis.T) @ np.full(model.n_fixed, model.y.std())
@@ -155,13 +156,13 @@ def check(model, criterion, rng, n_theta, n_gradients, kernel="dense"):
         expected = dense.evaluate(theta, criterion=criterion, beta=beta).loglik
         assert abs(made.loglik(theta, beta) - expected) < 1e-8 * (1 + abs(expected)), (theta, expected)
         if k < n_gradients:
-            check_gradient(made, made.point(theta, beta))
+            check_gradient(made, made.point(theta, beta), mode)
 
 
-def check_gradient(made, point):
+def check_gradient(made, point, mode=None):
     from pytensor.compile.mode import Mode
 
-    mode = Mode("py", "fast_compile").excluding("fusion")  # Python's ufuncs take 32 operands
+    mode = mode or Mode("py", "fast_compile").excluding("fusion")  # Python's ufuncs take 32 operands
     got = made.model.compile_dlogp(jacobian=False, mode=mode)(point)
     expected = differences(made.cache["logp"], {v.name: point[v.name] for v in made.model.value_vars})
     np.testing.assert_allclose(got, expected, rtol=1e-6, atol=1e-6 * (1 + np.abs(expected).max()))
@@ -208,6 +209,125 @@ def test_twin__of_residuals_with_a_closed_form_holds_sums_alone(name, criterion,
     assert fresh.key == made.key
     for data, value in fresh.data.items():
         np.testing.assert_allclose(moved[data], value, rtol=1e-9, atol=1e-12, err_msg=data)
+
+
+def herd(n_traits, repeated=False):
+    """All traits of 24 animals, some of them twice, and a pedigree of them and 12 founders without records."""
+    rng = np.random.default_rng(17)
+    sire, dam = [""] * 36, [""] * 36
+    for i in range(12, 36):
+        sire[i], dam[i] = map(str, rng.choice(np.arange(max(1, i - 14), i), 2, replace=False))
+    P = pd.DataFrame({"id": np.arange(1, 37).astype(str), "sire": sire, "dam": dam})
+    animals = np.arange(13, 37) if not repeated else np.append(np.arange(13, 37), np.arange(13, 25))
+    d = pd.DataFrame({"animal": rng.permutation(animals)})
+    d["sex"], d["x"] = rng.choice(["f", "m"], len(d)), rng.normal(size=len(d))
+    own = rng.normal(size=(37, n_traits)) + rng.normal(size=(37, 1))
+    for t in range(n_traits):
+        d[f"t{t}"] = (t + 1) * (rng.normal(size=len(d)) + own[d["animal"], t]) + d["x"]
+    return d, P
+
+
+HERDS = {
+    "two traits": (2, False, "un(trait, group=record)", None),
+    "two traits, again": (2, True, "un(trait, group=record)", None),
+    "G diagonal": (2, False, "un(trait, group=animal)", "diag"),
+    "R diagonal": (2, True, "by(trait)", None),
+    "three traits": (3, False, "un(trait, group=record)", None),
+    "four traits": (4, True, "by(trait)", None),
+}
+
+
+def herd_model(name):
+    n_traits, repeated, residual, within = HERDS[name]
+    d, P = herd(n_traits, repeated)
+    d.insert(0, "id", np.arange(len(d)))
+    formulas = [f"t{t} ~ {'sex' if t else 'x'} + (1 | animal)" for t in range(n_traits)]
+    cov = {"animal": vc.covariance.pedigree(P, getattr(vc.covariance, within)() if within else None)}
+    return vc.genetics.multi_trait(formulas, d, cov=cov, residual=residual)
+
+
+QUICK_HERDS = {("two traits, again", "reml"), ("R diagonal", "ml")}
+
+
+@pytest.mark.parametrize(
+    ("name", "criterion"),
+    [
+        pytest.param(name, criterion, marks=() if (name, criterion) in QUICK_HERDS else pytest.mark.slow)
+        for name in HERDS
+        for criterion in ("reml", "ml")
+    ],
+)
+def test_twin__of_several_traits_on_one_matrix_is_the_dense_kernels_loglik(name, criterion, rng):
+    model = herd_model(name)
+    made = twin(model, criterion=criterion)
+    assert isinstance(made.reduced, MatrixNormal)
+    # PyTensor's Python mode adds at most 32 terms at once, which four traits exceed
+    check(model, criterion, rng, 5, 1, mode="NUMBA" if name == "four traits" else None)
+    thetas, kernel = points(model, rng, 2)
+    A, gamma = made.reduced.centre(np.array(thetas))
+    for k, theta in enumerate(thetas):
+        at = kernel.evaluate(theta, criterion=criterion)
+        np.testing.assert_allclose(gamma[k], at.gamma, rtol=1e-8, atol=1e-10)
+        np.testing.assert_allclose(A[k], at.QtVinvQ, rtol=1e-8, atol=1e-10)
+        assert made.reduced.loglik(theta, criterion)[0] == pytest.approx(at.loglik, rel=1e-9)
+    y = model.y + rng.normal(size=model.n_obs)
+    moved, fresh = made.data_of(y), twin(model.replace(y=y), criterion=criterion)
+    assert fresh.key == made.key
+    for data, value in fresh.data.items():
+        np.testing.assert_allclose(moved[data], value, rtol=1e-9, atol=1e-9, err_msg=data)
+
+
+def test_twin__of_several_traits_in_another_order_of_rows_is_the_same(rng):
+    """Rows shuffled, and the levels of the residual in another order than the effects of the traits."""
+    d, P = herd(2)
+    long = d.assign(record=np.arange(len(d))).melt(
+        ["record", "animal", "sex", "x"], ["t0", "t1"], "trait", value_name="y"
+    )
+    long = long.sample(frac=1.0, random_state=4).reset_index(drop=True)
+    long["trait"] = pd.Categorical(long["trait"], ["t1", "t0"])
+    Z = np.column_stack([long["trait"] == "t0", long["trait"] == "t1"]).astype(float)
+    cov = vc.covariance.pedigree(P)
+    animal = vc.Component(Z, name="animal", group=long["animal"], cov=cov, columns=["t0", "t1"])
+    X = np.column_stack([Z, long["x"], Z[:, 0] * (long["sex"] == "m")])
+    residual = vc.residual.un(long["trait"], group=long["record"])
+    model = vc.Model(long["y"].to_numpy(), X, [animal], residual=residual)
+    assert MatrixNormal.why_not(model) is None
+    check(model, "reml", rng, 5, 0)
+
+
+def test_twin__of_several_traits_has_no_density_where_v_is_not_positive_definite():
+    model = herd_model("two traits, again")
+    own = twin(model).reduced
+    theta = np.array([[1.0, 0.2, 2.0, 1.0, 0.1, 3.0], [-0.9, 0.0, -2.9, 1.0, 0.1, 3.0]])
+    found, dense = own.loglik(theta, "reml"), kernels.build(model, "dense")
+    assert np.isfinite(found).tolist() == [True, False]
+    assert found[1] == dense.evaluate(theta[1]).loglik == -np.inf
+
+
+def test_twin__of_several_traits_of_which_not_all_are_there_is_by_kernel():
+    d, P = herd(2)
+    d.loc[3, "t1"] = np.nan
+    cov = {"animal": vc.covariance.pedigree(P)}
+    model = vc.genetics.multi_trait(["t0 ~ x + (1 | animal)", "t1 ~ 1 + (1 | animal)"], d, cov=cov)
+    assert MatrixNormal.why_not(model) == "units that do not have every trait once"
+    assert isinstance(twin(model).reduced, ByKernel)
+
+
+def test_twin__of_several_traits_of_unrelated_units_is_refused():
+    d, _ = herd(2)
+    founders = pd.DataFrame({"id": np.arange(13, 37).astype(str), "sire": "", "dam": ""})
+    cov = {"animal": vc.covariance.pedigree(founders)}
+    model = vc.genetics.multi_trait(["t0 ~ x + (1 | animal)", "t1 ~ 1 + (1 | animal)"], d, cov=cov)
+    with pytest.raises(ModelError, match="cannot be told apart"):
+        twin(model)
+
+
+def test_twin__of_the_genetic_correlation_is_in_the_eigenbasis(rng):
+    model = card_model("genetic_correlation")
+    own, kernel = MatrixNormal.of(model), kernels.build(model)
+    for theta in points(model, rng, 3, "auto")[0]:
+        expected = kernel.evaluate(theta).loglik
+        assert abs(own.loglik(theta, "reml")[0] - expected) < 1e-8 * (1 + abs(expected))
 
 
 def test_twin__of_residuals_in_time_is_of_one_size_whatever_n():

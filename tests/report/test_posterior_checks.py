@@ -45,9 +45,9 @@ def test_report__answers_its_question_first_and_names_the_boundary(found, tmp_pa
 
 
 def test_check_cards__leaves_out_what_cannot_be_done_and_says_why():
-    found, missing = check_cards(["genetic_correlation", "no_such_card"])
+    found, missing = check_cards(["genetic_correlation:all_records", "no_such_card"])
     assert found == []
-    assert set(missing) == {"genetic_correlation", "no_such_card"}
+    assert set(missing) == {"genetic_correlation:all_records", "no_such_card"}
     assert "unknown card" in missing["no_such_card"]
 
 

@@ -11,6 +11,7 @@ from vcbench import kernels
 from vcbench.bayes.closed_form import ClosedForm
 from vcbench.bayes.lattice import Lattice
 from vcbench.bayes.markov import Markov
+from vcbench.bayes.matrix_normal import MatrixNormal
 from vcbench.bayes.reduced import Reduced, layout
 from vcbench.kernels.structured import StructuredKernel
 from vcbench.model.model import Model
@@ -134,11 +135,11 @@ TwinLikelihood = Reduced | ClosedForm | ByKernel
 
 
 def likelihood_of(model: Model) -> TwinLikelihood:
-    """Sufficient statistics where V falls into small blocks, has one relationship matrix, or is that of residuals with
-    a closed form; else the model's kernel."""
+    """Sufficient statistics where V falls into small blocks, has one relationship matrix (for several traits too), or
+    is that of residuals with a closed form; else the model's kernel."""
     if Reduced.why_not(model) is None and (layout(model) in ("grouped", "spectral") or not model.components):
         return Reduced.of(model)
-    for closed in (Markov, Lattice):
+    for closed in (Markov, Lattice, MatrixNormal):
         if closed.why_not(model) is None:
             return closed.of(model)
     return ByKernel.of(model)

@@ -1,4 +1,4 @@
-"""Likelihoods of residuals that are sums of constant size in closed form (`markov`, `lattice`): what they share.
+"""Likelihoods that are sums in closed form (`markov`, `lattice`, `matrix_normal`): what they share.
 
 With X = QT and [Q y] the rows in that basis (times √weight), log|V| and G = [Q y]ᵀV⁻¹[Q y] are simple functions of the
 parameters w (`model.working`) and of sums over the data; the rest of ℓ follows from G as in `reduced`. `parts` is
