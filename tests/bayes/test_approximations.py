@@ -56,7 +56,10 @@ def test_laplace__sits_at_the_mode_with_the_curvature_there(made, density):
     mode = 0.5 * np.log(quadrature(dyestuff()).mode("log").to_numpy())
     np.testing.assert_allclose(found.extra["mode"], mode, atol=1e-4)  # the tolerance is 1e-8 in squared SDs
     h = 1e-3
-    at = lambda i, j: log_density(made, (mode + h * (i * np.eye(2)[0] + j * np.eye(2)[1]))[None])[0]  # noqa: E731
+
+    def at(i, j):
+        return log_density(made, (mode + h * np.array([i, j]))[None])[0]
+
     H = np.empty((2, 2))
     H[0, 0] = (at(1, 0) - 2 * at(0, 0) + at(-1, 0)) / h**2
     H[1, 1] = (at(0, 1) - 2 * at(0, 0) + at(0, -1)) / h**2

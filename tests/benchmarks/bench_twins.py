@@ -67,9 +67,9 @@ print("RESULT" + json.dumps(out))
 
 def measure(name: str, seeds: list[int]) -> dict:
     """One card in this process: build, compile, sample with each seed."""
-    import arviz  # noqa: F401
-    import nutpie  # noqa: F401
-    import pymc  # noqa: F401
+    import arviz  # noqa: F401 - this and the next two come with the first twin: their loading is no part of a card's time
+    import nutpie  # noqa: F401 - imported for its loading alone
+    import pymc  # noqa: F401 - imported for its loading alone
 
     import vcbench as vc
     from vcbench.bayes.sampling import compile_twin, diagnose

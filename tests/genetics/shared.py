@@ -4,11 +4,10 @@ import gzip
 import shutil
 from pathlib import Path
 
-import pytest
 from references import table
 
 FOLDER = table.shared_folder()
-with_data = pytest.mark.skipif(FOLDER is None, reason="the shared data are not here (VCBENCH_DATA)")
+with_data = table.with_data
 
 
 def mouse_files(to: Path) -> Path:

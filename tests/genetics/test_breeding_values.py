@@ -9,7 +9,7 @@ import vcbench as vc
 from vcbench import kernels
 
 FOLDER = table.shared_folder()
-with_data = pytest.mark.skipif(FOLDER is None, reason="the shared data are not here (VCBENCH_DATA)")
+with_data = table.with_data
 
 
 @with_data

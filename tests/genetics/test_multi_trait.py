@@ -13,7 +13,7 @@ from vcbench.model.pedigree import Pedigree
 
 multi_trait = vc.genetics.multi_trait
 FOLDER = table.shared_folder()
-with_data = pytest.mark.skipif(FOLDER is None, reason="the shared data are not here (VCBENCH_DATA)")
+with_data = table.with_data
 NEEDS = ("score", "expected", "average")
 
 

@@ -19,7 +19,7 @@ from vcbench.model.pedigree import Pedigree
 
 NEEDS = kernels.protocol.NEEDS
 FOLDER = table.shared_folder()
-with_data = pytest.mark.skipif(FOLDER is None, reason="the shared data are not here (VCBENCH_DATA)")
+with_data = table.with_data
 
 
 @pytest.mark.parametrize(("n", "density"), [(1, 0.0), (40, 0.0), (60, 0.03), (120, 0.05), (200, 0.4)])

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pytest
 
 import vcbench as vc
 from vcbench.errors import VcbenchError
@@ -93,6 +94,9 @@ def shared_folder() -> Path | None:
     folders = [Path(os.environ["VCBENCH_DATA"])] if "VCBENCH_DATA" in os.environ else []
     folders.append(CHECKOUT.parent / "shared" / "data")
     return next((folder for folder in folders if (folder / "INDEX.toml").is_file()), None)
+
+
+with_data = pytest.mark.skipif(shared_folder() is None, reason="the shared data are not here (VCBENCH_DATA)")
 
 
 @cache

@@ -159,7 +159,10 @@ class Ratio:
         h = self.nodes[1] - self.nodes[0]
         rough = np.interp(p, np.cumsum(self.density) * h, self.nodes)
         low, high = float(self.nodes[0]), float(self.nodes[-1])
-        pdf = lambda x: np.sinc((x[..., None] - self.nodes) / h) @ self.density  # noqa: E731
+
+        def pdf(x: np.ndarray) -> np.ndarray:
+            return np.sinc((x[..., None] - self.nodes) / h) @ self.density
+
         return np.exp(invert_cdf(lambda x: self.cdf(np.exp(x)), pdf, p, rough, low, high, 1.0))
 
 
