@@ -4,6 +4,7 @@ Residual covariances are written by hand for the structures in `RESIDUALS`; noth
 """
 
 import numpy as np
+import pandas as pd
 from oracle import clipped
 
 RESIDUALS = {
@@ -34,6 +35,25 @@ def _same(d, i, j):
 
 def _ar(p, d, i, j):
     return p["residual:rho"] ** abs(d["t"][i] - d["t"][j])
+
+
+def long_data():
+    """29 rows of 8 units at up to 4 times each, shuffled; `row` is the unit, `site` cuts across units."""
+    rng = np.random.default_rng(8)
+    unit = np.repeat(np.arange(1, 9), 4)
+    frame = pd.DataFrame({
+        "unit": unit, "t": np.tile(np.arange(4), 8), "row": unit, "x": rng.standard_normal(32),
+        "site": rng.choice(list("abc"), 32), "w": rng.uniform(0.5, 2, 32),
+        "y": rng.standard_normal(32) + rng.standard_normal(9)[unit],
+    })  # fmt: skip
+    return frame.sample(frac=0.9, random_state=2).reset_index(drop=True)
+
+
+def inner_theta(model):
+    """A θ inside its range: correlations .35, nuggets .4, covariances .3, variances 1.3."""
+    inside = {"cov": 0.3, "rho": 0.35, "nugget": 0.4}
+    own = [name.partition(":")[2] for name in model.theta_names]
+    return np.array([next((v for key, v in inside.items() if key in name), 1.3) for name in own])
 
 
 def residual_covariance(model, theta, data, text):

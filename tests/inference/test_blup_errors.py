@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given, settings
-from joint import henderson, predicted, random_part, residual_covariance
+from joint import henderson, inner_theta, predicted, random_part, residual_covariance
 from oracle import posterior
 from scipy.sparse import block_diag, eye, hstack, random_array
 from strategies import COLUMNS, KINDS, RELATED, draw_problem, problems
@@ -57,9 +57,8 @@ CASES = {
 def model_of(case):
     formula, residual, options = CASES[case]
     model = vc.Model.from_formula(formula, DATA, residual=residual or None, **options)
-    inside = {"cov": 0.3, "rho": 0.35, "nugget": 0.4}
-    theta = [next((v for key, v in inside.items() if key in name.partition(":")[2]), 1.3) for name in model.theta_names]
-    return model, np.array(theta), residual_covariance(model, theta, DATA, residual)
+    theta = inner_theta(model)
+    return model, theta, residual_covariance(model, theta, DATA, residual)
 
 
 @settings(max_examples=25)

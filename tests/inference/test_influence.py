@@ -1,10 +1,9 @@
 """Deletion of groups: dense formulas on the rows that stay, and fits of the data without them."""
 
 import numpy as np
-import pandas as pd
 import pytest
 from classics import frame, sleepstudy
-from joint import RESIDUALS, random_part, residual_covariance
+from joint import RESIDUALS, inner_theta, long_data, random_part, residual_covariance
 from strategies import draw_problem
 
 import vcbench as vc
@@ -12,13 +11,7 @@ from vcbench.errors import DataError, MethodError
 from vcbench.inference import deletion, inverse
 from vcbench.kernels import build
 
-rng = np.random.default_rng(8)
-UNIT = np.repeat(np.arange(1, 9), 4)
-DATA = pd.DataFrame({
-    "unit": UNIT, "t": np.tile(np.arange(4), 8), "row": UNIT, "x": rng.standard_normal(32),
-    "site": rng.choice(list("abc"), 32), "w": rng.uniform(0.5, 2, 32),
-    "y": rng.standard_normal(32) + rng.standard_normal(9)[UNIT],
-}).sample(frac=0.9, random_state=2).reset_index(drop=True)  # fmt: skip
+DATA = long_data()
 KINDS = (
     "slope-un",
     "crossed-slopes",
@@ -85,9 +78,7 @@ def check(model, theta, R, by):
 def test_influence__is_deletion_at_the_same_theta(residual, random):
     """Groups that cut across units, so that rows that go are correlated with rows that stay."""
     model = vc.Model.from_formula(f"y ~ x{random}", DATA, residual=residual or None)
-    inside = {"cov": 0.3, "rho": 0.35, "nugget": 0.4}
-    theta = [next((v for key, v in inside.items() if key in name.partition(":")[2]), 1.3) for name in model.theta_names]
-    theta = np.array(theta) * (1.0 + 0.1 * np.arange(len(theta)))
+    theta = inner_theta(model) * (1.0 + 0.1 * np.arange(model.n_theta))
     R = residual_covariance(model, theta, DATA, residual)
     check(model, theta, R, DATA["t"])
     check(model, theta, R, None)

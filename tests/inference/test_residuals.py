@@ -1,22 +1,15 @@
 """Residuals and leverage: definitions by dense algebra, and what they must be under the model."""
 
 import numpy as np
-import pandas as pd
 import pytest
-from joint import RESIDUALS, random_part, residual_covariance
+from joint import RESIDUALS, inner_theta, long_data, random_part, residual_covariance
 from strategies import draw_problem
 
 import vcbench as vc
 from vcbench.errors import MethodError, ModelError
 from vcbench.inference import residuals as module
 
-rng = np.random.default_rng(8)
-UNIT = np.repeat(np.arange(1, 9), 4)
-DATA = pd.DataFrame({
-    "unit": UNIT, "t": np.tile(np.arange(4), 8), "row": UNIT, "x": rng.standard_normal(32),
-    "site": rng.choice(list("abc"), 32), "w": rng.uniform(0.5, 2, 32),
-    "y": rng.standard_normal(32) + rng.standard_normal(9)[UNIT],
-}).sample(frac=0.9, random_state=2).reset_index(drop=True)  # fmt: skip
+DATA = long_data()
 
 
 def at(model, theta):
@@ -64,9 +57,7 @@ def check(model, theta, R):
 @pytest.mark.parametrize("residual", RESIDUALS)
 def test_residuals__are_their_definitions(residual, random):
     model = vc.Model.from_formula(f"y ~ x{random}", DATA, residual=residual or None)
-    inside = {"cov": 0.3, "rho": 0.35, "nugget": 0.4}
-    theta = [next((v for key, v in inside.items() if key in name.partition(":")[2]), 1.3) for name in model.theta_names]
-    theta = np.array(theta) * (1.0 + 0.1 * np.arange(len(theta)))
+    theta = inner_theta(model) * (1.0 + 0.1 * np.arange(model.n_theta))
     check(model, theta, residual_covariance(model, theta, DATA, residual))
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from joint import RESIDUALS, random_part, residual_covariance
+from joint import RESIDUALS, inner_theta, random_part, residual_covariance
 from strategies import COLUMNS, KINDS, RELATED, draw_problem
 
 import vcbench as vc
@@ -43,9 +43,7 @@ def test_subset__has_its_rows_of_v(kind):
 def test_subset__keeps_lags_levels_and_ranges_of_a_residual_structure(residual):
     """The rows left have other first times and gaps of 2 only: a lag is still what it was."""
     model = vc.Model.from_formula("y ~ x + (1 | site)", DATA, residual=residual)
-    inside = {"rho": 0.35, "nugget": 0.4}
-    theta = [next((v for key, v in inside.items() if key in name.partition(":")[2]), 1.3) for name in model.theta_names]
-    theta = np.array(theta) * (1.0 + 0.1 * np.arange(len(theta)))
+    theta = inner_theta(model) * (1.0 + 0.1 * np.arange(model.n_theta))
     R = residual_covariance(model, theta, DATA, residual)
     check(model, theta, R, np.flatnonzero(DATA["t"].isin([1, 3])))
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from vcbench import kernels
 from vcbench.bayes.closed_form import ClosedForm
+from vcbench.bayes.gram import beta_of
 from vcbench.bayes.lattice import Lattice
 from vcbench.bayes.markov import Markov
 from vcbench.bayes.matrix_normal import MatrixNormal
@@ -69,7 +70,7 @@ class ByKernel:
 
     def beta_of(self, gamma: np.ndarray) -> np.ndarray:
         """β = β_0 + T⁻¹γ at the rows of γ (M, d)."""
-        return self.beta0 + np.linalg.solve(self.T, np.asarray(gamma).T).T
+        return beta_of(gamma, self.T, self.beta0)
 
     @property
     def data(self) -> dict[str, np.ndarray]:

@@ -11,13 +11,13 @@ from typing import Any, Self
 
 import numpy as np
 
-from vcbench.bayes.reduced import gls
+from vcbench.bayes.gram import OfGram
 from vcbench.kernels.protocol import Basis
 from vcbench.model.model import Model
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class ClosedForm:
+class ClosedForm(OfGram):
     """The likelihood of one response; answers as `reduced.Reduced` does. Subclasses say the sums, and ℓ of them."""
 
     model: Model
@@ -78,9 +78,10 @@ class ClosedForm:
         """X = QT (times √weight)."""
         return self.basis.T
 
-    def beta_of(self, gamma: np.ndarray) -> np.ndarray:
-        """β = β_0 + T⁻¹γ at the rows of γ (M, d)."""
-        return self.beta0 + np.linalg.solve(self.T, np.asarray(gamma).T).T
+    @property
+    def logdet_xx(self) -> float:
+        """log|XᵀX|."""
+        return self.basis.logdet
 
     @property
     def constant(self) -> float:
@@ -94,7 +95,7 @@ class ClosedForm:
             **self.sums,
             **self.constants,
             "constant": np.asarray(self.constant),
-            "logdet_xx": np.asarray(self.basis.logdet),
+            "logdet_xx": np.asarray(self.logdet_xx),
             "T": self.T,
             "T_inverse": np.linalg.inv(self.T),
             "beta_ols": self.beta0,
@@ -110,24 +111,6 @@ class ClosedForm:
             logdet[i], g = self.parts(self.model.working.w(t), d, np)
             G[i][low] = G[i].T[low] = g
         return logdet, G
-
-    def centre(self, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """(A = QᵀV⁻¹Q (M, d, d), γ̂ (M, d)) at the rows of theta (M, p)."""
-        A, _, gamma = gls(self.evaluate(theta)[1])
-        return A, gamma
-
-    def loglik(self, theta: np.ndarray, criterion: str, beta: np.ndarray | None = None) -> np.ndarray:
-        """ℓ_REML(θ), or ℓ_ML(β, θ) (β profiled if None), at the rows of theta (M, p)."""
-        logdet, G = self.evaluate(theta)
-        if beta is not None:
-            e = np.append(-(self.T @ (np.asarray(beta) - self.beta0)), 1.0)
-            return -0.5 * (self.constant + logdet + np.einsum("i,mij,j->m", e, G, e))
-        A, quad, _ = gls(G)
-        out = -0.5 * (self.constant + logdet + quad)
-        if criterion == "reml":
-            d = self.n_fixed
-            out += 0.5 * (d * np.log(2 * np.pi) - np.linalg.slogdet(A)[1] - self.basis.logdet)
-        return out
 
 
 def half_weights(model: Model) -> np.ndarray:

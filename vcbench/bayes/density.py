@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 from scipy.special import wrightomega
 
+from vcbench.bayes.gram import gls
 from vcbench.bayes.log_prior import LogPrior
-from vcbench.bayes.reduced import Reduced, gls
+from vcbench.bayes.reduced import Reduced
 
 DEPTH = 32.0  # what lies more than e^-DEPTH below the peak is left out
 TOLERANCE = 1e-8  # of log Z, and of a marginal density relative to its peak, per doubling

@@ -24,7 +24,7 @@ from vcbench.bayes.by_kernel import ByKernel
 from vcbench.bayes.closed_form import ClosedForm
 from vcbench.bayes.coordinates import Coordinates
 from vcbench.bayes.density import OFF, Answer, along
-from vcbench.bayes.reduced import gls
+from vcbench.bayes.gram import gls
 from vcbench.errors import ModelError
 from vcbench.kernels.structured import StructuredKernel
 from vcbench.model.model import Model

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from vcbench import kernels
+from vcbench.bayes.gram import OfGram
 from vcbench.errors import ModelError
 from vcbench.kernels.protocol import Basis
 from vcbench.model.model import Model
@@ -39,7 +40,7 @@ def layout(model: Model) -> str:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Reduced:
+class Reduced(OfGram):
     """Sufficient statistics of a model for one response.
 
     m: size of a block. S: ∂W/∂θ_j of all but the residual, (p−1, P, C) for small blocks with P = m(m+1)/2, else
@@ -175,28 +176,6 @@ class Reduced:
             g[i] = np.einsum("cai,caj->ij", H, H)[low]
         return logdet, g
 
-    def loglik(self, theta: np.ndarray, criterion: str, beta: np.ndarray | None = None) -> np.ndarray:
-        """ℓ_REML(θ), or ℓ_ML(β, θ) (β profiled if None), at the rows of theta (M, p); −∞ where V is not PD."""
-        logdet, G = self.evaluate(theta)
-        d = self.n_fixed
-        if beta is not None:
-            e = np.append(-(self.T @ (np.asarray(beta) - self.beta0)), 1.0)
-            return -0.5 * (self.constant + logdet + np.einsum("i,mij,j->m", e, G, e))
-        A, quad, _ = gls(G)
-        out = -0.5 * (self.constant + logdet + quad)
-        if criterion == "reml":
-            out += 0.5 * (d * np.log(2 * np.pi) - np.linalg.slogdet(A)[1] - self.logdet_xx)
-        return np.where(np.isfinite(out), out, -np.inf)
-
-    def centre(self, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """(A = QᵀV⁻¹Q (M, d, d), γ̂ (M, d)) at the rows of theta (M, p)."""
-        A, _, gamma = gls(self.evaluate(theta)[1])
-        return A, gamma
-
-    def beta_of(self, gamma: np.ndarray) -> np.ndarray:
-        """β = β_OLS + T⁻¹γ at the rows of γ (M, d)."""
-        return self.beta0 + np.linalg.solve(self.T, np.asarray(gamma).T).T
-
 
 def _as_said(reduced: Reduced, model: Model) -> Reduced:
     """The reduced form of `model.relaxed()` as that of the model: tied components together, rows weighted."""
@@ -208,19 +187,6 @@ def _as_said(reduced: Reduced, model: Model) -> Reduced:
         return replace(reduced, S=S)
     half = np.sqrt(weights)
     return replace(reduced, S=S, rotate=lambda y: rotate(y * half), log_weights=float(np.log(weights).sum()))
-
-
-def gls(G: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(A = QᵀV⁻¹Q (M, d, d), yᵀPy (M,), γ̂ = A⁻¹QᵀV⁻¹y (M, d)) from G (M, d+1, d+1)."""
-    A, b, c = G[:, :-1, :-1], G[:, :-1, -1], G[:, -1, -1]
-    if A.shape[1] == 0:
-        return A, c, b
-    bad = ~np.isfinite(G).all(axis=(1, 2))
-    if bad.any():
-        A, b = A.copy(), b.copy()
-        A[bad], b[bad] = np.eye(A.shape[1]), np.nan
-    gamma = np.linalg.solve(A, b[..., None])[..., 0]
-    return A, c - (b * gamma).sum(axis=1), gamma
 
 
 def invert(W: Mapping[tuple[int, int], Any], m: int, sqrt: Callable, log: Callable) -> tuple[Any, dict]:
