@@ -5,12 +5,14 @@ import pytest
 from pydantic import ValidationError
 
 from vcbench.errors import DataError
+from vcbench.fit import fit
 from vcbench.study.generators import GENERATORS, OneWay, RandomSlope, Snp, VarianceComponents, draw_card
 from vcbench.study.seeds import DESIGN, canonical_json, condition_key, generator, method_stream
 from vcbench.study.simulate import build_simulator, semidefinite_root
 
 CASES = {
     "one_way": OneWay(n_groups=4, group_size=3, balance=0.5, mean=2.0, icc=0.3),
+    "one_way, covariates": OneWay(n_groups=4, group_size=3, balance=0.5, icc=0.3, n_between=1, n_within=2),
     "random_slope": RandomSlope(n_groups=3, times=[0.0, 1.0, 4.0]),
     "singular": RandomSlope(n_groups=3, times=[0.0, 1.0], Omega=[[4.0, 2.0], [2.0, 1.0]], sigma2_e=1.0),
     "variance_components": VarianceComponents(n=9, q=[4, 30], sigma2=[1.0, 0.5], sigma2_e=0.7),
@@ -44,6 +46,26 @@ def test_draw__a_replicate_is_the_same_alone_and_in_any_block(case: str) -> None
     block = simulator.draw(_rngs(7))
     alone = np.column_stack([simulator.draw([rng])[:, 0] for rng in _rngs(7)])
     assert block.tobytes() == alone.tobytes()
+
+
+def test_one_way__covariates_take_degrees_of_freedom_from_one_mean_square_each() -> None:
+    """Balanced, inside: σ̂_e² = SSW/(a(m−1)) by ML and /(a(m−1) − d_w) by REML, λ̂ = SSB/a and /(a − 1 − d_b), λ = σ_e² +
+    m σ_a², SSB and SSW the sums of squares that are left after X, by least squares."""
+    a, m, d_b, d_w = 12, 4, 3, 5
+    simulator = OneWay(n_groups=a, group_size=m, icc=0.7, n_between=d_b, n_within=d_w).build(
+        generator(1, (0, 0), DESIGN)
+    )
+    model = simulator.model.replace(y=simulator.draw(_rngs(1))[:, 0])
+    between = np.kron(np.eye(a), np.full((m, m), 1 / m))
+    P = np.eye(a * m) - model.X @ np.linalg.pinv(model.X)
+    r = P @ model.y
+    ssb, ssw = r @ between @ r, r @ r - r @ between @ r
+    for criterion, n_b, n_w in (("ml", a, a * (m - 1)), ("reml", a - 1 - d_b, a * (m - 1) - d_w)):
+        theta = fit(model, method="ai", criterion=criterion).theta.to_numpy()
+        assert theta[1] == pytest.approx(ssw / n_w, rel=1e-6)
+        assert theta[1] + m * theta[0] == pytest.approx(ssb / n_b, rel=1e-6)
+    with pytest.raises(ValidationError, match="`n_within` = 9 leaves nothing of 9 degrees of freedom"):
+        OneWay(n_groups=3, group_size=4, n_within=9)
 
 
 def test_variance_components__a_share_is_a_share() -> None:

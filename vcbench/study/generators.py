@@ -40,6 +40,9 @@ class OneWay(Generator):
     The total variance is 1 where `icc` is given.
 
     `balance` < 1 makes sizes unequal at the same total: from `balance` to 2 − `balance` times `group_size`, evenly.
+
+    Covariates, of effect 0: `n_between` that are constant in each group, and `n_within` that sum to 0 in each. In
+    groups of one size each kind takes its degrees of freedom from one mean square, and the maxima have closed forms.
     """
 
     n_groups: Groups = 10
@@ -50,6 +53,8 @@ class OneWay(Generator):
     sigma2: Variance = 1.0
     sigma2_e: Positive = 1.0
     icc: Share | None = None
+    n_between: Annotated[int, Field(ge=0)] = 0
+    n_within: Annotated[int, Field(ge=0)] = 0
 
     @model_validator(mode="after")
     def _check(self) -> "OneWay":
@@ -60,6 +65,9 @@ class OneWay(Generator):
             raise ValueError("`sizes` must list at least 2 groups: one group has no between-group variance")
         if max(sizes) < 2:
             raise ValueError("groups of one row each cannot tell the group variance from the residual's")
+        for key, free in (("n_between", len(sizes) - 1), ("n_within", sum(sizes) - len(sizes))):
+            if getattr(self, key) and getattr(self, key) >= free:
+                raise ValueError(f"`{key}` = {getattr(self, key)} leaves nothing of {free} degrees of freedom")
         return self
 
     def _sizes(self) -> list[int]:
@@ -72,9 +80,19 @@ class OneWay(Generator):
     def build(self, rng: np.random.Generator) -> Simulator:
         sizes = self._sizes()
         codes = np.repeat(np.arange(len(sizes)), sizes)
-        model = Model(placeholder(len(codes)), None, [_grouped(np.ones((len(codes), 1)), codes, ("(Intercept)",))])
+        groups = [_grouped(np.ones((len(codes), 1)), codes, ("(Intercept)",))]
         theta = (self.sigma2, self.sigma2_e) if self.icc is None else (self.icc, 1 - self.icc)
-        return build_simulator(model, theta, [self.mean])
+        if not (self.n_between or self.n_within):
+            return build_simulator(Model(placeholder(len(codes)), None, groups), theta, [self.mean])
+        between = rng.standard_normal((len(sizes), self.n_between))[codes]
+        within = rng.standard_normal((len(codes), self.n_within))
+        starts = np.cumsum([0, *sizes[:-1]])
+        within -= (np.add.reduceat(within, starts) / np.reshape(sizes, (-1, 1)))[codes]
+        X = np.column_stack([np.ones(len(codes)), between, within])
+        names = ["(Intercept)", *(f"b{j + 1}" for j in range(self.n_between))]
+        names += [f"w{j + 1}" for j in range(self.n_within)]
+        model = Model(placeholder(len(codes)), X, groups, X_names=tuple(names))
+        return build_simulator(model, theta, [self.mean, *[0.0] * (len(names) - 1)])
 
 
 class RandomSlope(Generator):
