@@ -245,6 +245,16 @@ def test_limits__may_be_infinite() -> None:
     assert wild.loc["interval_width", "reason"] == "the values are too far apart for an MCSE"
 
 
+def test_nonpositive_rate__counts_zeros_and_raw_negative_estimates_and_no_missing_ones() -> None:
+    """Likelihood ends at 0 where moments are negative; a fit without an estimate is no part of the share."""
+    rows = pd.DataFrame({"method": ["reml"] * 4 + ["moments"] * 4, "replicate": [*range(4)] * 2, "truth": 0.5,
+                         "estimate": [0.0, 0.2, 0.0, 1.0, -0.3, 0.2, -1e-9, np.nan]})  # fmt: skip
+    found = measures(rows)
+    assert (_value(found, "nonpositive_rate", "reml"), _value(found, "nonpositive_rate", "reml", "n")) == (0.5, 4)
+    assert _value(found, "nonpositive_rate", "moments") == pytest.approx(2 / 3)
+    assert _value(found, "nonpositive_rate", "moments", "n") == 3
+
+
 def test_limits__rows_that_name_their_interval_say_where_there_is_none() -> None:
     """A null interval is none, though there is an SE; a profile's limits do not answer at another level."""
     rows = pd.DataFrame({"method": ["w"] * 4 + ["p"] * 4, "replicate": [*range(4)] * 2, "truth": 1.0, "estimate": 1.0,

@@ -13,7 +13,7 @@ NOTE = "(±: the Monte Carlo SE, of a range the largest.)"
 PLACEHOLDER = r"\{(\w+)\}"
 SHARES = (
     "relative_bias", "relative_mse", "relative_rmse", "coverage", "be_coverage", "rejection", "no_interval_rate",
-    "share_equal", "convergence_rate", "boundary_rate", "failure_rate",
+    "share_equal", "convergence_rate", "boundary_rate", "nonpositive_rate", "failure_rate",
 )  # fmt: skip
 PER_CENT = ("model_se_error", "relative_precision")
 

@@ -18,9 +18,9 @@ MEASURES = (
     "model_se_error", "coverage", "be_coverage", "rejection", "relative_precision", "interval_width",
     "interval_width_median", "no_interval_rate", "variance_ratio", "variance_relative_mse", "variance_relative_rmse",
     "paired_difference", "max_abs_difference",
-    "share_equal", "loglik_deficit", "convergence_rate", "boundary_rate", "failure_rate", "n_iter", "n_iter_mean",
-    "n_iter_p90", "n_eval", "n_eval_mean", "n_eval_p90", "seconds", "seconds_mean", "seconds_p90", "cpu_seconds",
-    "cpu_seconds_mean", "cpu_seconds_p90", "n_valid",
+    "share_equal", "loglik_deficit", "convergence_rate", "boundary_rate", "nonpositive_rate", "failure_rate", "n_iter",
+    "n_iter_mean", "n_iter_p90", "n_eval", "n_eval_mean", "n_eval_p90", "seconds", "seconds_mean", "seconds_p90",
+    "cpu_seconds", "cpu_seconds_mean", "cpu_seconds_p90", "n_valid",
 )  # fmt: skip
 ONLY_WINSORISED = "winsorised_share"
 OUTPUT = ("method", "measure", "value", "mcse", "n", "lower", "upper", "reason")
@@ -63,7 +63,8 @@ def measures(
         share_equal |θ̂ − θ̂_ref| ≤ 1e-6 (|θ̂| + s + |θ̂_ref| + s_ref)
 
         loglik_deficit mean(max over methods of the same criterion of ℓ, less ℓ)
-        convergence_rate (CONVERGED or AT_BOUNDARY) · boundary_rate · failure_rate (no estimate)
+        convergence_rate (CONVERGED or AT_BOUNDARY) · boundary_rate · nonpositive_rate: estimates of 0 or less, raw ones
+        among them · failure_rate (no estimate)
         n_iter, n_eval, seconds, cpu_seconds: median; `_mean` and `_p90` beside it · n_valid: fits with an estimate
 
     The four before the gap are paired with `reference` (default: the first method). Two estimates that are each within
@@ -181,6 +182,7 @@ def _measure_table(
         ),
         "convergence_rate": lambda: ended("CONVERGED", "AT_BOUNDARY"),
         "boundary_rate": lambda: ended("AT_BOUNDARY"),
+        "nonpositive_rate": lambda: share(np.where(g.observed, g.estimate <= 0, np.nan), "no estimate"),
         "failure_rate": lambda: share(g.where_present(~g.observed)),
         "n_valid": lambda: est.count(g.observed, g.present),
         ONLY_WINSORISED: lambda: share(np.where(np.isnan(errors), np.nan, d != errors), "no estimate"),

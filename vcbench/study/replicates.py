@@ -7,7 +7,7 @@ from vcbench.errors import DataError, did_you_mean
 MEANS = ("bias", "relative_bias", "paired_difference", "interval_width", "seconds_mean")
 PROPORTIONS = {
     "coverage": 0.95, "be_coverage": 0.95, "rejection": 0.05, "convergence_rate": 0.95, "boundary_rate": 0.5,
-    "failure_rate": 0.05, "no_interval_rate": 0.05, "share_equal": 0.95,
+    "nonpositive_rate": 0.5, "failure_rate": 0.05, "no_interval_rate": 0.05, "share_equal": 0.95,
 }  # fmt: skip
 SPREADS = ("empirical_se", "model_se_error", "variance_ratio", "relative_precision")
 

@@ -96,6 +96,7 @@ def terms_of(measure: str, g: Group, m: int, r: int, level: float) -> Terms | st
         "loglik_deficit": lambda: Terms("mean", _deficit(g, m)),
         "convergence_rate": lambda: _ended(g, m, "CONVERGED", "AT_BOUNDARY"),
         "boundary_rate": lambda: _ended(g, m, "AT_BOUNDARY"),
+        "nonpositive_rate": lambda: Terms("share", np.where(g.observed[m], g.estimate[m] <= 0, np.nan)),
         "failure_rate": lambda: Terms("share", g.where_present(~g.observed)[m]),
     }
     if measure in simple:
