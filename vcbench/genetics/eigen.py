@@ -1,9 +1,10 @@
 """One eigendecomposition for all phenotypes: K = U diag(d) Uᵀ, its cache on disk, and the model component made of it.
 
 V = V(G) K + V(e) I is diagonal in the basis U, so that every phenotype after it costs O(n) an iteration. The
-decomposition is that of float64 `syevd`; of W (n, p) with p < n it is the thin singular value decomposition of W/√p,
-and no n × n matrix is formed. On disk it is kept under a key (a digest of what was decomposed: content, samples,
-scaling), and read back only where the key inside the file is the one asked for.
+decomposition is in float64, and U is left as a product (`model.eigenvectors`) until its entries are asked for; of
+W (n, p) with p < n it is the thin singular value decomposition of W/√p, and no n × n matrix is formed. On disk it is
+kept under a key (a digest of what was decomposed: content, samples, scaling), and read back only where the key inside
+the file is the one asked for.
 """
 
 import hashlib
@@ -17,12 +18,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.linalg import eigh, svd
+from scipy.linalg import svd
 
 from vcbench import numbers as num
 from vcbench.errors import DataError, ModelError
 from vcbench.kernels.blocks import NEGLIGIBLE
 from vcbench.model.component import Component
+from vcbench.model.eigenvectors import Eigenvectors, eigen_of
 from vcbench.model.relationship import ASYMMETRY, NEGATIVE, ROUNDING, Known, Relationship
 
 FORMAT = 2  # of the file: part of every key
@@ -40,7 +42,7 @@ class Eigen:
     """
 
     values: np.ndarray
-    vectors: np.ndarray = field(repr=False)
+    vectors: np.ndarray | Eigenvectors = field(repr=False)
     n_clipped: int = 0
     lowest: float = 0.0
     key: str = ""
@@ -65,12 +67,13 @@ class Eigen:
     @property
     def centred_trace(self) -> float:
         """tr(CKC), C = I − 11ᵀ/n: what K adds to the sum of squares about the mean, per unit of V(G)."""
-        along = self.vectors.sum(axis=0)
+        along = self.vectors.T @ np.ones(self.n)
         return float(self.values @ (1.0 - along**2 / self.n))
 
     def matrix(self) -> np.ndarray:
         """K (n, n)."""
-        return (self.vectors * self.values) @ self.vectors.T
+        U = np.asarray(self.vectors)
+        return (U * self.values) @ U.T
 
     def component(self, name: str = "G") -> Component:
         """The component V_k = σ² K of a model, with nothing left to factorise."""
@@ -100,7 +103,7 @@ class Decomposed(Relationship):
         return False
 
     @property
-    def eigen(self) -> tuple[np.ndarray, np.ndarray]:
+    def eigen(self) -> tuple[np.ndarray, np.ndarray | Eigenvectors]:
         """(eigenvalues, eigenvectors)."""
         return self.decomposition.values, self.decomposition.vectors
 
@@ -136,7 +139,7 @@ def decompose(
     own = K if rows is None else K[np.ix_(rows, rows)]
     destroy = rows is not None or overwrite or own.dtype != np.float64
     own = np.asarray(own, np.float64)
-    values, vectors = eigh(own.T, driver="evd", overwrite_a=destroy, check_finite=False)
+    values, vectors = eigen_of(own, overwrite=destroy)
     out = _checked(values, vectors, key, name)
     if cache is not None:
         write_cache(cache, out)
@@ -199,7 +202,7 @@ def check_symmetric(K: np.ndarray, name: str = "K") -> None:
         )
 
 
-def _checked(values: np.ndarray, vectors: np.ndarray, key: str, name: str) -> Eigen:
+def _checked(values: np.ndarray, vectors: np.ndarray | Eigenvectors, key: str, name: str) -> Eigen:
     """Without the eigenvectors of what is 0 or slightly negative: to a share −NEGATIVE of the largest eigenvalue, and
     with a warning to −PAIRS of the mean. ModelError for one below."""
     largest, mean = float(values[-1]), float(values.mean())
@@ -218,7 +221,9 @@ def _checked(values: np.ndarray, vectors: np.ndarray, key: str, name: str) -> Ei
     clipped = int((values < -ROUNDING * largest).sum())
     lowest = min(float(values[0]) / largest, 0.0)
     first = int(np.argmax(values > NEGLIGIBLE * largest))  # in ascending order: what is 0 comes first
-    return Eigen(values[first:], np.ascontiguousarray(vectors[:, first:]), clipped, lowest if clipped else 0.0, key)
+    rank = len(values) - first
+    kept = vectors.last(rank) if isinstance(vectors, Eigenvectors) else np.ascontiguousarray(vectors[:, first:])
+    return Eigen(values[first:], kept, clipped, lowest if clipped else 0.0, key)
 
 
 def digest(array: np.ndarray) -> str:
@@ -272,7 +277,7 @@ def write_cache(folder: str | os.PathLike, eigen: Eigen) -> Path:
                 out,
                 key=np.array(eigen.key),
                 values=eigen.values,
-                vectors=eigen.vectors,
+                vectors=np.asarray(eigen.vectors),
                 n_clipped=eigen.n_clipped,
                 lowest=eigen.lowest,
                 facts=np.array(json.dumps(dict(eigen.facts))),

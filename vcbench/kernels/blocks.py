@@ -11,6 +11,7 @@ import numpy as np
 from vcbench.errors import ModelError
 from vcbench.kernels.protocol import Basis, Evaluation, Moments
 from vcbench.model.component import Component
+from vcbench.model.eigenvectors import Eigenvectors
 from vcbench.model.model import Model
 
 NEGLIGIBLE = 1e-10  # of the largest eigenvalue: below it an eigenvector sees no random effect but rounding
@@ -132,7 +133,7 @@ class Blocks:
 class Rotation:
     """The orthogonal rows Q_i of every block, in stacks of equal group size, and the basis Qw of X outside them."""
 
-    stacks: list[tuple[np.ndarray, np.ndarray, np.ndarray]]  # (block ids, rows (b, m), Q (b, m, r))
+    stacks: list[tuple[np.ndarray, np.ndarray, np.ndarray | Eigenvectors]]  # (block ids, rows (b, m), Q (b, m, r))
     n_blocks: int
     r: int
     Qw: np.ndarray
@@ -146,7 +147,7 @@ class Rotation:
         out = np.zeros((self.n_blocks, self.r, Y.shape[1]))
         rest = Y.copy()
         for ids, rows, Q in self.stacks:
-            if Q.ndim == 2:  # spectral: one stack, Q (n, B)
+            if isinstance(Q, Eigenvectors) or Q.ndim == 2:  # spectral: one stack, Q (n, B)
                 part = Q.T @ Y
                 out[ids, 0] = part
                 rest -= Q @ part
@@ -194,13 +195,15 @@ def spectral(model: Model) -> Blocks:
     vectors, d = _eigen(c)
     keep = d > NEGLIGIBLE * d.max()
     if not keep.all():
-        vectors, d = vectors[:, keep], d[keep]
-    vectors = np.ascontiguousarray(vectors)
+        vectors = vectors.last(int(keep.sum())) if isinstance(vectors, Eigenvectors) else vectors[:, keep]
+        d = d[keep]
+    if isinstance(vectors, np.ndarray):
+        vectors = np.ascontiguousarray(vectors)
     R = np.sqrt(d)[:, None, None]
     return _finish(model, R, [(np.arange(len(d)), np.empty(0, int), vectors)], len(d), 1, c.n_levels)
 
 
-def _eigen(c: Component) -> tuple[np.ndarray, np.ndarray]:
+def _eigen(c: Component) -> tuple[np.ndarray | Eigenvectors, np.ndarray]:
     """Eigenvectors and eigenvalues of V_k, from the smaller side."""
     if c.relation is not None and c.Z is None:
         values, vectors = c.relation.eigen

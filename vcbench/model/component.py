@@ -238,7 +238,7 @@ class Component:
     @property
     def K_vectors(self) -> np.ndarray | None:
         """Eigenvectors of K, None without K."""
-        return None if self.relation is None else self.relation.eigen[1]
+        return None if self.relation is None else np.asarray(self.relation.eigen[1])
 
     @property
     def n_clipped(self) -> int:

@@ -12,6 +12,7 @@ from scipy.sparse import csc_matrix
 
 from vcbench.errors import DataError, ModelError
 from vcbench.model.covariance import Covariance
+from vcbench.model.eigenvectors import Eigenvectors, eigen_of
 from vcbench.model.pedigree import Pedigree, as_label, match_labels
 
 ASYMMETRY = 1e-6  # of max|K|: more than this is no relationship matrix
@@ -105,7 +106,7 @@ class Relationship:
         return self.precision is not None or self._once("definite", self._is_definite)
 
     @property
-    def eigen(self) -> tuple[np.ndarray, np.ndarray]:
+    def eigen(self) -> tuple[np.ndarray, np.ndarray | Eigenvectors]:
         """(eigenvalues ascending with rounding and negatives at 0, eigenvectors). ModelError where one is too low."""
         return self._once("eigen", self._eigen)
 
@@ -160,8 +161,8 @@ class Relationship:
         shifted.flat[:: self.m + 1] -= RANK * float(np.abs(self.K).sum(axis=0).max())  # ≥ RANK·λ_max
         return dpotrf(shifted.T, lower=1, overwrite_a=1)[1] == 0
 
-    def _eigen(self) -> tuple[np.ndarray, np.ndarray]:
-        values, vectors = np.linalg.eigh(self.K if self.K is not None else self.matrix)
+    def _eigen(self) -> tuple[np.ndarray, np.ndarray | Eigenvectors]:
+        values, vectors = eigen_of(self.K if self.K is not None else self.matrix)
         if values[-1] <= 0 or values[0] < -NEGATIVE * values[-1]:
             raise ModelError(
                 f"`K` of component `{self.name}` is not positive semi-definite: its eigenvalues run from "
