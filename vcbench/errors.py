@@ -32,6 +32,11 @@ class StoreError(VcbenchError):
     """A results folder that cannot be read or belongs to another study."""
 
 
+class RunStopped(VcbenchError):  # noqa: N818 - an ending, not a mistake
+    """A run that cannot go on: a full disk, workers that are gone. What it finished stays in its folder, and the same
+    command continues. The command line turns it into exit code 130."""
+
+
 class CardError(VcbenchError):
     """A model card that is missing or malformed."""
 

@@ -12,8 +12,13 @@ Done = Mapping[tuple[str, int], set[int]]
 def plan_tasks(spec: Spec, done: Done, sizes: Mapping[str, int] | None = None) -> tuple[list[Task], int]:
     """The tasks left, and the number of fits the study has in all; `sizes` are replicates by condition.
 
-    A block belongs to the specification: replicates k·block_size … (k+1)·block_size − 1, whatever their number. Quick
-    methods share a task, and with it the data; a long one has tasks of its own.
+    A block belongs to the specification: replicates k·block_size … (k+1)·block_size − 1, cut where the study ends.
+    Quick methods share a task, and with it the data; a long one has tasks of its own.
+
+    The last bits of replicates that are fitted together depend on how many they are. So a block that the study's end
+    cut short, and that has more replicates now, is fitted again as a whole, and its new shard takes the place of the
+    old: topping up gives what one run of that size gives, for at most block_size − 1 fits a condition and method made
+    twice. What is fitted one by one (a long method, a design of each replicate's own) is made where it is missing only.
     """
     tasks: list[Task] = []
     total = 0
@@ -23,7 +28,8 @@ def plan_tasks(spec: Spec, done: Done, sizes: Mapping[str, int] | None = None) -
             planned = spec.replicates(condition, method, sizes[condition.id] if sizes else None)
             total += planned
             have = done.get((condition.id, method_stream(method.label)), set())
-            for first, n in gaps(planned, spec.table.block_size, have):
+            alone = method.long or (condition.generator is not None and condition.generator.redraws)
+            for first, n in (gaps if alone else short_blocks)(planned, spec.table.block_size, have):
                 if method.long:
                     tasks.append(Task(c, (m,), first, n))
                 else:
@@ -43,3 +49,11 @@ def gaps(planned: int, block_size: int, have: set[int]) -> Iterable[tuple[int, i
             elif not inside and first is not None:
                 yield first, r - first
                 first = None
+
+
+def short_blocks(planned: int, block_size: int, have: set[int]) -> Iterable[tuple[int, int]]:
+    """(first, n) of each block with a missing replicate."""
+    for start in range(0, planned, block_size):
+        n = min(block_size, planned - start)
+        if not have.issuperset(range(start, start + n)):
+            yield start, n

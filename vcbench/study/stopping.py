@@ -1,9 +1,9 @@
 """How many replicates a run makes: as many as said, or as many as its checks and precision targets turn out to need.
 
-A run that may go on looks after each block at the replicates 0 … n − 1 of every condition, whatever else its folder
-holds, so that where it stops depends on the study alone: a run that was killed, topped up or moved ends with the same
-rows. A condition goes on, with all its methods, while a sequential check or a precision target that speaks of it is
-open, until `n_max`; one that nothing is open about stays as it is.
+A run that may go on looks after each whole block at the replicates 0 … n − 1 of every condition, whatever else its
+folder holds, so that where it stops depends on the study alone: a run that was killed, topped up or moved ends with
+the same rows. A condition goes on, with all its methods, while a sequential check or a precision target that speaks of
+it is open, until `n_max`; one that nothing is open about stays as it is.
 """
 
 from collections.abc import Mapping
@@ -38,9 +38,17 @@ class Standing:
         return self.mcse <= self.target
 
 
-def first_sizes(spec: Spec, reps: int | None = None) -> dict[str, int]:
-    """The replicates of each condition before the first look."""
-    return {c.id: 1 if c.real else reps or spec.table.first for c in spec.conditions}
+def goes_on(spec: Spec, reps: int | None = None, until_mcse: bool = False) -> bool:
+    """True for a run that looks at what it has and may make more; `reps` makes exactly that many."""
+    return reps is None and (spec.table.rule == "sequential" or until_mcse or spec.table.replicates is None)
+
+
+def first_sizes(spec: Spec, reps: int | None = None, until_mcse: bool = False) -> dict[str, int]:
+    """The replicates of each condition before the first look: in whole blocks, where the run may go on."""
+    n, block = reps or spec.table.first, spec.table.block_size
+    if goes_on(spec, reps, until_mcse):
+        n = max(n, min(-(-n // block) * block, spec.table.n_max))
+    return {c.id: 1 if c.real else n for c in spec.conditions}
 
 
 def check_until(spec: Spec, reps: int | None, until_mcse: bool) -> None:

@@ -4,36 +4,35 @@
     rows/      <condition>-<key>-<method>-<first>-<last>.parquet, one a (condition, method, block of replicates)
     traces/    the same names: log-likelihood against iteration
 
-A shard is written under a temporary name, flushed to the disk and renamed, so that a run killed at any moment leaves
-whole shards only. Shards say in their names what they hold: resuming is a listing of names. One runner at a time
-holds `lock`.
+A shard is written under a temporary name, flushed to the disk and renamed, so that a run killed at any moment, or a
+full disk, leaves whole shards only. Shards say in their names what they hold (`shards`): resuming is a listing of
+names. One runner at a time holds `lock`.
 """
 
 import contextlib
 import json
 import os
-import re
+import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from vcbench.errors import StoreError
+from vcbench.errors import RunStopped, StoreError
 from vcbench.study.conditions import Condition
 from vcbench.study.entries import MethodEntry
+from vcbench.study.lock import LOCK, locked
 from vcbench.study.rows import KEYS
 from vcbench.study.seeds import method_stream
+from vcbench.study.shards import ROWS, TRACES, Shard, list_shards, sweep
 from vcbench.study.spec import Spec
 
-SHARD = re.compile(
-    r"^(?P<condition>\d+)-(?P<key>[0-9a-f]{16})-(?P<method>[0-9a-f]{8})-(?P<first>\d+)-(?P<last>\d+)\.parquet$"
-)
-ROWS, TRACES, RUN, SPEC, LOCK = "rows", "traces", "run.json", "spec.toml", "lock"
+RUN, SPEC = "run.json", "spec.toml"
 OWN = {ROWS, TRACES, SPEC, LOCK, f"{SPEC}.tmp", f"{RUN}.tmp"}  # what a run killed in its first instant leaves
 
 
@@ -47,24 +46,25 @@ class Store:
     def done(self) -> dict[tuple[str, int], set[int]]:
         """The replicates in hand, by (condition id, method stream)."""
         found: dict[tuple[str, int], set[int]] = {}
-        for name in _names(self.folder / ROWS):
-            shard = SHARD.match(name)
-            if shard:
-                key = shard["condition"], int(shard["method"], 16)
-                found.setdefault(key, set()).update(range(int(shard["first"]), int(shard["last"]) + 1))
+        for shard in list_shards(self.folder):
+            found.setdefault((shard.condition, shard.method), set()).update(shard.replicates)
         return found
 
     def write(
         self, condition: Condition, method: MethodEntry, first: int, rows: pa.Table, n: int, trace: pa.Table | None
     ) -> None:
-        """A shard of n replicates from `first`; the trace goes first, so that rows without their trace cannot stay."""
+        """A shard of n replicates from `first`; the trace goes first, so that rows without their trace cannot stay.
+
+        What is there stays: a task that was finished twice gives the same rows. Raises RunStopped where the disk is
+        full, or cannot be written for another reason.
+        """
         k0, k1 = condition.key
-        name = (
-            f"{condition.id}-{k0:08x}{k1:08x}-{method_stream(method.label):08x}-{first:06d}-{first + n - 1:06d}.parquet"
-        )
+        shard = Shard(condition.id, f"{k0:08x}{k1:08x}", method_stream(method.label), first, first + n - 1)
+        if (self.folder / ROWS / shard.name).exists():
+            return
         if trace is not None and trace.num_rows:
-            _write_table(trace, self.folder / TRACES / name)
-        _write_table(rows, self.folder / ROWS / name)
+            _write_table(trace, self.folder / TRACES / shard.name)
+        _write_table(rows, self.folder / ROWS / shard.name)
 
     def note(self, **values: Any) -> dict[str, Any]:
         """Add to run.json, and return it."""
@@ -89,7 +89,7 @@ def open_store(folder: Path, spec: Spec) -> Iterator[Store]:
         )
     (folder / ROWS).mkdir(parents=True, exist_ok=True)
     (folder / TRACES).mkdir(exist_ok=True)
-    with _locked(folder / LOCK, folder):
+    with locked(folder):
         if known.is_file():
             stored = str(read_run(folder).get("spec_hash"))
             if stored != spec.spec_hash:
@@ -97,48 +97,9 @@ def open_store(folder: Path, spec: Spec) -> Iterator[Store]:
                     f"`{folder}` holds results of another specification: its hash is {stored}, that of {spec.name} is"
                     f" {spec.spec_hash}. Give another folder with --out, or remove this one."
                 )
-        for part in (ROWS, TRACES):
-            for leftover in (folder / part).glob("*.tmp"):
-                leftover.unlink()
+        sweep(folder)
         _write_bytes(spec.text.encode(), folder / SPEC)
         yield Store(folder, spec)
-
-
-@contextlib.contextmanager
-def _locked(path: Path, folder: Path) -> Iterator[None]:
-    """Hold an operating-system lock on `path`, which ends with the process however that ends."""
-    with path.open("a+") as file:
-        if not _take(file):
-            file.seek(0)
-            raise StoreError(
-                f"`{folder}` is being run by process {file.read().strip() or 'unknown'}. Wait for it, or give another"
-                " folder with --out."
-            )
-        file.seek(0)
-        file.truncate()
-        file.write(f"{os.getpid()}\n")
-        file.flush()
-        yield
-        file.seek(0)
-        file.truncate()
-
-
-def _take(file: IO[str]) -> bool:
-    try:
-        import fcntl
-    except ImportError:  # Windows
-        import msvcrt
-
-        try:
-            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
-        except OSError:
-            return False
-        return True
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True
 
 
 def _write_table(table: pa.Table, path: Path) -> None:
@@ -150,25 +111,28 @@ def _write_table(table: pa.Table, path: Path) -> None:
 def _write_bytes(data: Any, path: Path) -> None:
     """Written aside, flushed to the disk, then renamed: the file is whole or absent."""
     aside = path.with_name(path.name + ".tmp")
-    with aside.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(aside, path)
-
-
-def _names(folder: Path) -> list[str]:
-    return sorted(os.listdir(folder)) if folder.is_dir() else []
+    try:
+        with aside.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(aside, path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            aside.unlink()
+        free = shutil.disk_usage(path.parent).free / 1e6
+        raise RunStopped(
+            f"`{path}` cannot be written: {error.strerror or error} ({len(memoryview(data)) / 1e6:.3g} MB wanted,"
+            f" {free:.3g} MB free). What was finished is kept; the same command continues once there is room."
+        ) from error
 
 
 def find_shard(folder: Path, condition: Condition, method: MethodEntry, replicate: int) -> tuple[int, int] | None:
     """(first, last) of the shard that holds a replicate, None if there is none."""
-    for name in _names(folder / ROWS):
-        shard = SHARD.match(name)
-        if shard and shard["condition"] == condition.id and int(shard["method"], 16) == method_stream(method.label):
-            first, last = int(shard["first"]), int(shard["last"])
-            if first <= replicate <= last:
-                return first, last
+    for shard in list_shards(folder):
+        of_it = shard.condition == condition.id and shard.method == method_stream(method.label)
+        if of_it and replicate in shard.replicates:
+            return shard.first, shard.last
     return None
 
 
@@ -203,27 +167,27 @@ def read_traces(folder: Path | str) -> pd.DataFrame:
 
 def _read(folder: Path, part: str) -> pd.DataFrame:
     read_run(folder)
-    tables = []
-    for name in _names(folder / part):
-        if not name.endswith(".parquet"):
-            continue
-        try:
-            tables.append(pq.read_table(folder / part / name, use_threads=False))
-        except (pa.ArrowException, OSError) as error:
-            raise StoreError(
-                f"`{folder / part / name}` cannot be read: {error}. Remove it and run the study again."
-            ) from error
+    tables = [read_shard(folder / part / shard.name) for shard in list_shards(folder, part)]
     if not tables:
         return pd.DataFrame()
     return pa.concat_tables(tables, promote_options="default").to_pandas()
 
 
+def read_shard(path: Path, columns: list[str] | None = None) -> pa.Table:
+    """The rows of a shard, or those of its columns that it has. Raises StoreError where it cannot be read."""
+    try:
+        with pq.ParquetFile(path) as file:
+            known = None if columns is None else [name for name in columns if name in file.schema_arrow.names]
+            return file.read(known, use_threads=False)
+    except (pa.ArrowException, OSError) as error:
+        raise StoreError(f"`{path}` cannot be read: {error}. Remove it and run the study again.") from error
+
+
 def read_provenance(folder: Path | str) -> list[Mapping[str, str]]:
     """Who made each shard: the distinct provenances kept in the shards' metadata."""
     found: dict[str, Mapping[str, str]] = {}
-    for name in _names(Path(folder) / ROWS):
-        if name.endswith(".parquet"):
-            metadata = pq.read_schema(Path(folder) / ROWS / name).metadata or {}
-            text = metadata.get(b"vcbench", b"{}").decode()
-            found.setdefault(text, json.loads(text))
+    for shard in list_shards(folder):
+        metadata = pq.read_schema(Path(folder) / ROWS / shard.name).metadata or {}
+        text = metadata.get(b"vcbench", b"{}").decode()
+        found.setdefault(text, json.loads(text))
     return list(found.values())

@@ -3,7 +3,7 @@
 import contextlib
 import signal
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +22,7 @@ from vcbench.study.plan import plan_tasks
 from vcbench.study.price import Price, price_study
 from vcbench.study.progress import choose_progress, now
 from vcbench.study.spec import Spec, read_spec, reseeded
-from vcbench.study.stopping import check_until, first_sizes, next_sizes, target_lines
+from vcbench.study.stopping import check_until, first_sizes, goes_on, next_sizes, target_lines
 from vcbench.study.store import Store, open_store, read_rows, read_traces
 from vcbench.study.summary import Summary, end_lines, summarise
 from vcbench.study.tally import Tally
@@ -121,7 +121,7 @@ class Study:
         display = choose_progress(progress)
         folder = Path("runs") / self.stem if out is None else Path(out)
         with open_store(folder, self.spec) as held:
-            sizes = first_sizes(self.spec, reps)
+            sizes = first_sizes(self.spec, reps, until_mcse)
             tasks, total = plan_tasks(self.spec, held.done(), sizes)
             n = workers or self._workers(len(tasks), reps)
             self._note_start(held, total)
@@ -140,7 +140,8 @@ class Study:
                                 display.advance(tally, result)
                                 if asked.is_set():
                                     raise KeyboardInterrupt
-                        grown = self._next(folder, sizes, until_mcse) if reps is None else {}
+                        more = goes_on(self.spec, reps, until_mcse)
+                        grown = next_sizes(self.spec, read_rows(folder), sizes, until_mcse) if more else {}
                         if not grown:
                             break
                         sizes |= grown
@@ -179,12 +180,6 @@ class Study:
         if n == 1 or not tasks:
             return pool.run_here(self.spec, self.stem, tasks)
         return pool.run_pool(self.spec, self.stem, tasks, n)
-
-    def _next(self, folder: Path, sizes: Mapping[str, int], until_mcse: bool) -> dict[str, int]:
-        """The conditions that need more replicates, once those of `sizes` are there."""
-        table = self.spec.table
-        goes_on = table.rule == "sequential" or until_mcse or table.replicates is None
-        return next_sizes(self.spec, read_rows(folder), sizes, until_mcse) if goes_on else {}
 
     def _workers(self, tasks: int, reps: int | None) -> int:
         """Processes worth starting: one for each processor, unless the work is done sooner than they are."""
