@@ -139,7 +139,7 @@ class Card(Table):
         if self.simulated:
             return self._generated()[0]
         assert self.formula is not None
-        said: dict[str, Any] = {"cov": {**self.cov, **self._relationships()}, "name": self.name}
+        said: dict[str, Any] = {"cov": {**self.cov, **self.relationships()}, "name": self.name}
         if self.residual is not None:
             said["residual"] = self.residual
         if isinstance(self.formula, str):
@@ -148,8 +148,8 @@ class Card(Table):
 
         return multi_trait(self.formula, self.data(), **said)
 
-    def _relationships(self) -> dict[str, Known]:
-        """The covariance of each grouping factor that has a pedigree."""
+    def relationships(self) -> dict[str, Known]:
+        """The covariance of each grouping factor that has a pedigree. Raises CardError where its file is absent."""
         out = {}
         for group, source in self.pedigree.items():
             frame = pd.read_csv(self._path(source.file, source.shared, self.data_source.citation), dtype=str)

@@ -39,8 +39,7 @@ def simulate(model: Model, theta: Any, beta: Any, n: int = 1, seed: Any = None) 
             )
     if not (isinstance(n, int | np.integer) and n >= 1):
         raise MethodError(f"`n` is {n!r}; it must be a whole number of responses, 1 or more.")
-    sources = [_effects(c, Omega) for c, Omega in zip(model.components, model.Omegas(theta), strict=True)]
-    sources += residual_sources(model, theta)
+    sources = sources_of(model, theta)
     mean = model.X @ beta + (0.0 if model.offset is None else model.offset)  # type: ignore[operator]
     z = np.random.default_rng(seed).standard_normal((n, sum(size for size, _ in sources)))
     Y, at = np.repeat(mean[:, None], n, axis=1), 0
@@ -48,6 +47,13 @@ def simulate(model: Model, theta: Any, beta: Any, n: int = 1, seed: Any = None) 
         Y += part(np.ascontiguousarray(z[:, at : at + size].T))
         at += size
     return Y
+
+
+def sources_of(model: Model, theta: np.ndarray) -> list[Source]:
+    """What a response is the sum of, beside its mean: the effects of each component, then the residual, whose nugget is
+    part of it. Raises as `simulate` does."""
+    sources = [_effects(c, Omega) for c, Omega in zip(model.components, model.Omegas(theta), strict=True)]
+    return sources + residual_sources(model, theta)
 
 
 def semidefinite_root(Omega: np.ndarray, name: str) -> np.ndarray:

@@ -114,7 +114,7 @@ def _explain(error: Any, base: Path, known: list[str]) -> Problem:
     if kind == "missing":
         return Problem(path, f"`{path[-1]}` is missing", NEEDED.get(str(path[-1]), ""), absent=True)
     if kind == "extra_forbidden":
-        return unknown_key(path, known, dotted(base))
+        return unknown_key(path, known, dotted(path[:-1]))
     if kind == "value_error":
         said = error["msg"].removeprefix("Value error, ")
         return Problem(

@@ -4,14 +4,17 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import product
-from typing import Any, get_args, get_origin
+from typing import Annotated, Any, get_args, get_origin
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
-from vcbench.errors import VcbenchError, did_you_mean
+from vcbench.cards import load_card
+from vcbench.errors import CardError, VcbenchError, did_you_mean
+from vcbench.study.by_formula import ByFormula
 from vcbench.study.complaints import Problem, explain_errors, unknown_key
 from vcbench.study.generators import GENERATORS, FromCard, Generator
 from vcbench.study.locate import Path
+from vcbench.study.said import ModelTable, said_by_card
 from vcbench.study.seeds import ConditionKey, canonical_json, condition_key
 
 
@@ -41,6 +44,24 @@ class Condition:
         """True for data of several traits."""
         return self.generator is not None and self.generator.several_traits
 
+    def cannot_fit(self, model: ModelTable) -> str:
+        """Why the data cannot be fitted by that model in the place of their own; "" where they can."""
+        try:
+            if isinstance(self.generator, ByFormula):
+                said, drawn = self.generator.sketch()
+            else:
+                card = self.card or getattr(self.generator, "card", None)
+                found = None if card is None else said_by_card(load_card(card))
+                if found is None:
+                    return "their model is not said by a formula. Take data of a card or of the generator `model`"
+                said, drawn = found, found.model()
+            said.otherwise(model, drawn)
+        except CardError:
+            return ""  # a card whose data are absent is skipped when it runs
+        except VcbenchError as error:
+            return str(error)
+        return ""
+
     @property
     def identity(self) -> dict[str, Any]:
         """What defines the data of the condition, as JSON."""
@@ -62,7 +83,7 @@ class Cell:
     card: str | None
     generator: Generator | None
     settings: Mapping[str, Any]
-    axes: tuple[str, ...]
+    axes: Mapping[str, Any]
     replicates: int | None = None
 
 
@@ -109,13 +130,11 @@ def _real_cells(entry: dict[str, Any], path: Path, name: str | None) -> tuple[li
         wrong = _card_problem(card, at)
         problems += wrong
         if not wrong:
-            cells.append(Cell(name if name and len(listed) == 1 else card, card, None, {"card": card}, ()))
+            cells.append(Cell(name if name and len(listed) == 1 else card, card, None, {"card": card}, {}))
     return cells, problems
 
 
 def _card_problem(card: Any, path: Path) -> list[Problem]:
-    from vcbench.cards import load_card
-
     if not isinstance(card, str):
         return [_text(path[:-1], str(path[-1]), card)]
     try:
@@ -139,46 +158,125 @@ def _generated_cells(
         for key in entry
         if key not in fields
     ]
-    axes: dict[str, list[Any]] = {}
+    axes: dict[Path, list[Any]] = {}
     for key, value in entry.items():
-        if key in fields and _depth(value) > _allowed_depth(fields[key].annotation):
-            axes[key] = list(value)
-            if not value:
-                problems.append(Problem((*path, key), f"`{key}` is an empty list: name at least one value"))
+        if key in fields:
+            axes |= _axes(value, fields[key].annotation, (key,))
+    for where, values in axes.items():
+        if not values:
+            problems.append(Problem((*path, *where), f"`{where[-1]}` is an empty list: name at least one value"))
     if table is FromCard and isinstance(entry.get("card"), str):
         problems += _card_problem(entry["card"], (*path, "card"))
     if problems:
-        axes = {key: values[:1] for key, values in axes.items()}
-    fixed = {key: value for key, value in entry.items() if key in fields and key not in axes}
+        axes = {where: values[:1] for where, values in axes.items()}
+    names = _axis_names(list(axes))
     cells = []
     for chosen in product(*(list(enumerate(values)) for values in axes.values())):
         index = dict(zip(axes, (i for i, _ in chosen), strict=True))
-        given = {**fixed, **dict(zip(axes, (value for _, value in chosen), strict=True))}
+        given = {key: value for key, value in entry.items() if key in fields}
+        for where, (_, value) in zip(axes, chosen, strict=True):
+            given = _put(given, where, value)
         try:
             made = table(**{key: given[key] for key in fields if key in given})
         except ValidationError as error:
-            problems += [_at_item(problem, path, index) for problem in explain_errors(error.errors(), path, fields)]
+            for one in error.errors():
+                found = explain_errors([one], path, _known_at(table, one["loc"]))
+                problems += [_at_item(problem, path, index) for problem in found]
             continue
-        if isinstance(made, FromCard) and (made.theta or made.beta):
-            with suppress(VcbenchError):  # a card whose data are absent is skipped when it runs
-                try:
-                    made.check_names()
-                except ValueError as error:
-                    problems.append(Problem(path, f"`data[{path[-1]}]`: {error}", at_key=True))
-                    continue
-        settings = {key: value for key, value in made.model_dump().items() if key in given}
-        cells.append(Cell(label, None, made, settings, tuple(axes)))
+        wrong = _check_model(made, path)
+        problems += wrong
+        if wrong:
+            continue
+        settings = {key: value for key, value in made.model_dump(exclude_unset=True).items() if key in given}
+        levels = {
+            names[where]: _level_at(settings, where, value) for where, (_, value) in zip(axes, chosen, strict=True)
+        }
+        cells.append(Cell(label, None, made, settings, levels))
     return cells, problems
 
 
-def _at_item(problem: Problem, base: Path, index: Mapping[str, int]) -> Problem:
+def _check_model(made: Generator, path: Path) -> list[Problem]:
+    """What is only seen when the model is built: names in its truth, columns, structures that do not fit the rows."""
+    if isinstance(made, FromCard) and (made.theta or made.beta):
+        with suppress(VcbenchError):  # a card whose data are absent is skipped when it runs
+            try:
+                made.check_names()
+            except ValueError as error:
+                return [Problem(path, f"`data[{path[-1]}]`: {error}", at_key=True)]
+    if isinstance(made, ByFormula):
+        try:
+            made.check()
+        except VcbenchError as error:
+            return [Problem(path, f"`data[{path[-1]}]`: {error}", at_key=True)]
+    return []
+
+
+def _axes(value: Any, annotation: Any, where: Path) -> dict[Path, list[Any]]:
+    """The places of a setting, and of the tables in it, at which a list stands for several values."""
+    if not isinstance(value, dict):
+        return {where: list(value)} if _depth(value) > _allowed_depth(annotation) else {}
+    found: dict[Path, list[Any]] = {}
+    for key, inside in value.items():
+        found |= _axes(inside, _inside(annotation, key), (*where, key))
+    return found
+
+
+def _inside(annotation: Any, key: str) -> Any:
+    """The annotation of a table's entry."""
+    model = _model_in(annotation)
+    if model is not None:
+        return model.model_fields[key].annotation if key in model.model_fields else None
+    if get_origin(annotation) is dict:
+        return get_args(annotation)[1]
+    return next((found for part in get_args(annotation) if (found := _inside(part, key)) is not None), None)
+
+
+def _model_in(annotation: Any) -> Any:
+    """The table that an annotation is of, where it is one; `Annotated` is looked through."""
+    if get_origin(annotation) is Annotated:
+        annotation = get_args(annotation)[0]
+    return annotation if isinstance(annotation, type) and issubclass(annotation, BaseModel) else None
+
+
+def _axis_names(places: list[Path]) -> dict[Path, str]:
+    """What the factor of each axis is called: its setting, or the keys below it, with the setting where two agree."""
+    short = {where: ".".join(str(part) for part in where[1:] or where) for where in places}
+    names = list(short.values())
+    return {
+        where: name if names.count(name) == 1 and name != "data" else ".".join(str(part) for part in where)
+        for where, name in short.items()
+    }
+
+
+def _put(table: Mapping[str, Any], where: Path, value: Any) -> dict[str, Any]:
+    """The table with the value at a place."""
+    key, *rest = where
+    return {**table, str(key): _put(table[str(key)], tuple(rest), value) if rest else value}
+
+
+def _level_at(settings: Any, where: Path, given: Any) -> Any:
+    """A value of an axis as the generator read it; as it is given where it is short for a table."""
+    for key in where:
+        settings = settings[key]
+    return given if isinstance(settings, dict) else settings
+
+
+def _known_at(table: type[Generator], where: tuple[str | int, ...]) -> list[str]:
+    """The keys that may stand where an error is."""
+    annotation: Any = table
+    for key in where[:-1]:
+        annotation = _inside(annotation, str(key))
+    return [*_model_in(annotation).model_fields] if _model_in(annotation) else []
+
+
+def _at_item(problem: Problem, base: Path, index: Mapping[Path, int]) -> Problem:
     """The problem of one combination, moved to the items of the lists that made it."""
     rest = problem.path[len(base) :]
-    if rest and rest[0] in index:
-        item = index[str(rest[0])]
-        name = f"{'.'.join(str(part) for part in rest[:1])}[{item}]"
-        text = problem.text.replace(f"{rest[0]}`", f"{name}`", 1)
-        return Problem((*base, rest[0], item, *rest[1:]), text, problem.note)
+    for where, item in index.items():
+        if rest[: len(where)] == where:
+            name = f"{where[-1]}[{item}]"
+            text = problem.text.replace(f"{where[-1]}`", f"{name}`", 1)
+            return Problem((*base, *where, item, *rest[len(where) :]), text, problem.note)
     return problem
 
 
@@ -201,7 +299,8 @@ def number_conditions(cells: list[tuple[Path, Cell]]) -> tuple[list[Condition], 
     width = max(3, len(str(len(cells) - 1)))
     for i, (path, cell) in enumerate(cells):
         factors: dict[str, Any] = {"data": cell.entry}
-        factors |= {name: _level(cell.settings[name]) for name in varying if name in cell.settings and cell.generator}
+        has = {**cell.settings, **cell.axes} if cell.generator else {}
+        factors |= {name: _level(has[name]) for name in varying if name in has}
         condition = Condition(
             f"{i:0{width}d}", cell.entry, cell.generator, cell.card, cell.settings, factors, cell.replicates
         )
@@ -221,7 +320,9 @@ def _varying(cells: list[Cell]) -> list[str]:
     for kind in dict.fromkeys(type(cell.generator) for cell in cells if cell.generator is not None):
         alike = [cell.settings for cell in cells if type(cell.generator) is kind]
         for name in kind.model_fields:
-            if len({canonical_json(settings.get(name)) for settings in alike}) > 1:
+            found = [settings.get(name) for settings in alike]
+            tables = any(isinstance(value, dict) for value in found)  # the entry's name stands for those, or an axis
+            if not tables and len({canonical_json(value) for value in found}) > 1:
                 names.setdefault(name)
     return list(names)
 

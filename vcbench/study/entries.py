@@ -12,12 +12,14 @@ from vcbench.study import asked
 from vcbench.study.complaints import ALIASES, Problem, explain_errors, shown, unknown_key
 from vcbench.study.conditions import Condition
 from vcbench.study.locate import Path
+from vcbench.study.said import ModelTable
 from vcbench.study.seeds import canonical_json, method_stream
 
 Criterion = Literal["ml", "reml"]
 Text = Annotated[str, Field(min_length=1)]
 OWN_OPTIONS = ("seed", "trace")  # a study gives these itself
-METHOD_KEYS = ("name", "label", "criterion", "replicates", "data", "interval", "test")
+METHOD_KEYS = ("name", "label", "criterion", "replicates", "data", "interval", "test", "model")
+INSIDE = {**asked.KEYS, "model": tuple(ModelTable.model_fields)}
 TRAIT_METHODS = {  # for conditions of several traits: see `study.trait_methods`
     method.name: method
     for method in (
@@ -32,7 +34,7 @@ TRAIT_METHODS = {  # for conditions of several traits: see `study.trait_methods`
 
 
 class MethodTable(BaseModel):
-    """A `[[methods]]` entry without its options; `interval` and `test`: see `study.asked`."""
+    """A `[[methods]]` entry without its options; `interval` and `test`: see `study.asked`; `model`: `study.said`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
@@ -43,6 +45,7 @@ class MethodTable(BaseModel):
     data: list[Text] | Text | None = None
     interval: asked.Interval = None
     test: asked.Test = None
+    model: ModelTable | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,11 +62,12 @@ class MethodEntry:
     interval: asked.IntervalTable | None = None
     test: asked.TestTable | None = None
     derive: tuple[str, ...] = ()
+    model: ModelTable | None = None
 
     @property
     def asks(self) -> dict[str, Any]:
-        """`interval` and `test` as the specification gives them, where it does."""
-        return {name: table.given for name in asked.KEYS if (table := getattr(self, name)) is not None}
+        """`interval`, `test` and `model` as the specification gives them, where it does."""
+        return {name: table.given for name in INSIDE if (table := getattr(self, name)) is not None}
 
     @property
     def stream(self) -> int:
@@ -71,7 +75,8 @@ class MethodEntry:
         which are read off the same refits."""
         if self.interval is None or self.interval.kind != "bootstrap":
             return method_stream(self.label)
-        return method_stream(canonical_json([self.name, self.criterion, dict(self.options), self.interval.n]))
+        fitted = [] if self.model is None else [self.model.given]
+        return method_stream(canonical_json([self.name, self.criterion, dict(self.options), self.interval.n, *fitted]))
 
     @property
     def long(self) -> bool:
@@ -119,7 +124,7 @@ def _check_method(
         table, problems = None, []
         for one in error.errors():
             inside = one["loc"][0] if len(one["loc"]) > 1 else ""
-            problems += explain_errors([one], path, asked.KEYS.get(str(inside), METHOD_KEYS))
+            problems += explain_errors([one], path, INSIDE.get(str(inside), METHOD_KEYS))
     name, known = entry.get("name"), registered_methods()
     if name not in known:
         hint = did_you_mean(str(name), known, {k: v for k, v in ALIASES.items() if v in known})
@@ -149,8 +154,9 @@ def _check_method(
     data = (table.data,) if isinstance(table.data, str) else None if table.data is None else tuple(table.data)
     label = table.label or table.name
     made = MethodEntry(
-        label, table.name, criterion, options, table.replicates, data, method.kind, table.interval, table.test
-    )
+        label, table.name, criterion, options, table.replicates, data, method.kind, table.interval, table.test,
+        model=table.model,
+    )  # fmt: skip
     return made, problems
 
 

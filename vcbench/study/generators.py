@@ -14,14 +14,16 @@ from pydantic import AfterValidator, Field, ValidationError, model_validator
 from vcbench.errors import DataError, did_you_mean
 from vcbench.model.component import Component
 from vcbench.model.model import Model
+from vcbench.study.by_formula import ByFormula
 from vcbench.study.genomic import Snp, SnpTraits
+from vcbench.study.said import said_by_card
 from vcbench.study.seeds import DATA, DESIGN, condition_key, generator
 from vcbench.study.settings import Count, Generator, Positive, Share, Variance, placeholder
 from vcbench.study.simulate import Simulator, build_simulator
 
 __all__ = [
-    "GENERATORS", "FromCard", "Generator", "OneWay", "RandomSlope", "Snp", "SnpTraits", "VarianceComponents",
-    "draw_card", "find_generator",
+    "GENERATORS", "ByFormula", "FromCard", "Generator", "OneWay", "RandomSlope", "Snp", "SnpTraits",
+    "VarianceComponents", "draw_card", "find_generator",
 ]  # fmt: skip
 
 
@@ -198,7 +200,9 @@ class FromCard(Generator):
         from vcbench.cards import load_card
         from vcbench.fit import fit
 
-        model = load_card(self.card).model()
+        card = load_card(self.card)
+        said = said_by_card(card)
+        model = card.model() if said is None else said.model()
         values = {}
         if self.theta is None or self.beta is None:
             fitted = fit(model, criterion=self.truth)
@@ -207,7 +211,7 @@ class FromCard(Generator):
         for name in (*model.theta_names, *(model.X_names or ())):
             if name not in values:
                 raise DataError(f"card `{self.card}`: the truth lacks `{name}`. Give it in `theta` or `beta`.")
-        return build_simulator(model, values, [values[name] for name in model.X_names or ()])
+        return build_simulator(model, values, [values[name] for name in model.X_names or ()], said=said)
 
 
 GENERATORS: dict[str, type[Generator]] = {
@@ -217,6 +221,7 @@ GENERATORS: dict[str, type[Generator]] = {
     "snp": Snp,
     "snp_traits": SnpTraits,
     "from_card": FromCard,
+    "model": ByFormula,
 }
 
 

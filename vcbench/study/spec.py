@@ -120,6 +120,7 @@ def read_spec(text: str, filename: str) -> Spec:
     problems += more
     problems += _check_names(table, raw, conditions, methods)
     problems += _check_traits(raw, conditions, methods)
+    problems += _check_models(raw, conditions, methods)
     raise_problems(problems, filename, text, places)
     assert table is not None
     entries = tuple(replace(m, derive=() if m.kind == "traits" else tuple(table.derive)) for m in methods)
@@ -215,6 +216,25 @@ def _check_traits(
             text = f"`{method.label}` is a method for {needs}; `{wrong[0]}` is not"
             note = 'keep the method to its data, e.g.  data = "…", or give these data a method of their own'
             problems.append(Problem(("methods", labels.index(method.label)), text, note, at_key=True))
+    return problems
+
+
+def _check_models(
+    raw: Mapping[str, Any], conditions: Sequence[Condition], methods: Sequence[MethodEntry]
+) -> list[Problem]:
+    """Models that cannot be fitted to the data they are said for."""
+    problems = []
+    labels = [e.get("label") or e.get("name") if isinstance(e, dict) else e for e in raw.get("methods", [])]
+    for method in methods:
+        if method.model is None:
+            continue
+        entries = {c.entry: c for c in reversed(conditions) if method.runs_on(c)}
+        for entry, condition in reversed(entries.items()):
+            why = condition.cannot_fit(method.model)
+            if why:
+                text = f"`model` of `{method.label}` on the data `{entry}`: {why}"
+                problems.append(Problem(("methods", labels.index(method.label), "model"), text))
+                break
     return problems
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from vcbench.errors import VcbenchError
+from vcbench.errors import DataError, VcbenchError
 from vcbench.kernels import build
 from vcbench.model.model import Model
 from vcbench.status import Status
@@ -23,6 +23,7 @@ from vcbench.study.derived import true_values
 from vcbench.study.entries import MethodEntry
 from vcbench.study.fitting import Streams, fit_block, thin
 from vcbench.study.rows import BlockFit, build_table, numbers
+from vcbench.study.said import Said, said_by_card
 from vcbench.study.seeds import DATA, DESIGN, canonical_json, generator, seed_sequence
 from vcbench.study.simulate import Simulator
 from vcbench.study.spec import Spec
@@ -71,11 +72,12 @@ class Result:
 
 @dataclass(frozen=True, slots=True)
 class _Data:
-    """Responses of a block: one model for all (Y), or one a replicate; the truth likewise."""
+    """Responses of a block: one model for all (Y), or one a replicate; the truth and how the model is said likewise."""
 
     models: list[Model] | list[Traits]
     Y: np.ndarray | None
     truth: Any
+    said: tuple[Said | None, ...] = ()
 
 
 def run_task(spec: Spec, stem: str, task: Task) -> Result:
@@ -141,7 +143,7 @@ def _draw(spec: Spec, condition: Condition, task: Task) -> _Data:
     """The data of a block. Real data are the card's own."""
     source = _prepare(spec, task.condition)
     if isinstance(source, Model):
-        return _Data([source], source.y[:, None], {})
+        return _Data([source], source.y[:, None], {}, (_said_of(condition),))
     seed, key = spec.table.seed, condition.key
     rngs = [generator(seed, key, r, DATA) for r in range(task.first, task.first + task.n)]
     if source is None:
@@ -149,10 +151,17 @@ def _draw(spec: Spec, condition: Condition, task: Task) -> _Data:
         # the design comes from the replicate's own stream
         drawn: Any = [condition.generator.build(rng) for rng in rngs]
         models = [one.model.replace(y=one.draw([rng])[:, 0]) for one, rng in zip(drawn, rngs, strict=True)]
-        return _Data(models, None, [_truth_of(spec, one) for one in drawn])
+        return _Data(models, None, [_truth_of(spec, one) for one in drawn], tuple(one.said for one in drawn))
     if isinstance(source, Traits):
         return _Data([source], source.draw(rngs), source.truth)
-    return _Data([source.model], source.draw(rngs), _truth_of(spec, source))
+    return _Data([source.model], source.draw(rngs), _truth_of(spec, source), (source.said,))
+
+
+def _said_of(condition: Condition) -> Said | None:
+    """How a card says the model of its real data."""
+    from vcbench.cards import load_card
+
+    return None if condition.card is None else said_by_card(load_card(condition.card))
 
 
 def _truth_of(spec: Spec, source: Simulator | Traits) -> dict[str, float]:
@@ -191,6 +200,12 @@ def _fit(
 ) -> tuple[BlockFit, np.ndarray | None, Counter[str]]:
     """The fits of a block, and the path of replicate 0 where the study keeps it."""
     level = spec.table.level
+    if method.model is not None:
+        try:
+            data = _said_otherwise(spec, task.condition, method, data)
+        except VcbenchError as error:
+            names = data.truth if isinstance(data.truth, Mapping) else data.truth[0]
+            return BlockFit.empty(tuple(names), task.n, Status.SKIPPED, str(error)), None, Counter()
     streams = Streams(
         tuple(
             seed_sequence(spec.table.seed, condition.key, r, method.stream)
@@ -212,6 +227,29 @@ def _fit(
         if task.first == 0 and path is None and spec.table.trace and method.kind == "solver":
             _, path, _ = fit_block(model, data.Y[:, :1], method, level)
     return fit, path if task.first == 0 and spec.table.trace else None, warned
+
+
+_otherwise: dict[tuple[str, int, str], Model] = {}
+
+
+def _said_otherwise(spec: Spec, index: int, method: MethodEntry, data: _Data) -> _Data:
+    """The same responses under the models that a method fits instead of their own. Raises VcbenchError."""
+    assert method.model is not None
+    drawn: list[Any] = data.models
+    if any(said is None for said in data.said) or not data.said:
+        raise DataError("the model of these data is not said by a formula, so that it cannot be said otherwise.")
+    if data.Y is None:
+        pairs = zip(data.said, drawn, strict=True)
+        made = [said.otherwise(method.model, one).replace(y=one.y) for said, one in pairs if said is not None]
+        return replace(data, models=made)
+    where = (spec.spec_hash, index, method.label)
+    if where not in _otherwise:
+        while len(_otherwise) >= KEPT_DESIGNS * len(spec.methods):
+            _otherwise.pop(next(iter(_otherwise)))
+        said = data.said[0]
+        assert said is not None
+        _otherwise[where] = said.otherwise(method.model, drawn[0])
+    return replace(data, models=[_otherwise[where]])
 
 
 _warmed: set[tuple[str, str, str]] = set()
