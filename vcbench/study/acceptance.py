@@ -23,6 +23,7 @@ from vcbench.errors import SpecError
 from vcbench.study.checks import About, Check
 from vcbench.study.groups import Group, build_group
 from vcbench.study.measures import measures
+from vcbench.study.mutants import switched_in
 from vcbench.study.sequential import Rule, plain
 from vcbench.study.spec import Spec
 
@@ -70,9 +71,14 @@ def check_rows(spec: Spec, rows: pd.DataFrame) -> list[Verdict]:
 
     Raises SpecError for a check that speaks of nothing in the rows.
     """
-    table = spec.table
-    if not table.acceptance:
+    if not spec.table.acceptance:
         return []
+    with switched_in(spec.table.mutant):
+        return _check_rows(spec, rows)
+
+
+def _check_rows(spec: Spec, rows: pd.DataFrame) -> list[Verdict]:
+    table = spec.table
     wanted = {check.measure for check in table.acceptance}
     units = {"empirical_se"} if any(check.slack[1] == "empirical_se" for check in table.acceptance) else set()
     found = measures(rows, level=table.level, reference=table.reference, only=wanted | units)

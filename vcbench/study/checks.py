@@ -7,6 +7,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_valida
 
 from vcbench.study.conditions import Condition
 from vcbench.study.measures import MEASURES
+from vcbench.study.mutants import MUTANTS
 
 TOLERANCES: Mapping[str, tuple[float, str]] = {  # by measure: how far, and in which unit, where a check does not say
     "coverage": (0.02, "measure"),
@@ -98,6 +99,15 @@ class Target(About):
         if measure in NO_ERROR:
             raise ValueError(f"must be a measure with a Monte Carlo error: {measure} has none")
         return measure
+
+
+class MutantRuns(Table):
+    """Runs of a study with each of the mutants `names` (all of them where none is named), with `seeds` seeds each, and
+    `clean` runs without any: seeds 1, 2, …"""
+
+    names: list[Literal[tuple(MUTANTS)]] | None = None  # type: ignore[valid-type]
+    seeds: Annotated[int, Field(ge=1)] = 3
+    clean: Annotated[int, Field(ge=0)] = 200
 
 
 def _spelled_out(said: Any) -> Any:

@@ -1,7 +1,7 @@
 """The `[[methods]]` of a study: their keys, their names in the registry, criteria, options, and what they are asked."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -12,13 +12,14 @@ from vcbench.study import asked
 from vcbench.study.complaints import ALIASES, Problem, explain_errors, shown, unknown_key
 from vcbench.study.conditions import Condition
 from vcbench.study.locate import Path
+from vcbench.study.mutants import MUTANTS
 from vcbench.study.said import ModelTable
 from vcbench.study.seeds import canonical_json, method_stream
 
 Criterion = Literal["ml", "reml"]
 Text = Annotated[str, Field(min_length=1)]
 OWN_OPTIONS = ("seed", "trace")  # a study gives these itself
-METHOD_KEYS = ("name", "label", "criterion", "replicates", "data", "interval", "test", "model")
+METHOD_KEYS = ("name", "label", "criterion", "replicates", "data", "mutant", "interval", "test", "model")
 INSIDE = {**asked.KEYS, "model": tuple(ModelTable.model_fields)}
 TRAIT_METHODS = {  # for conditions of several traits: see `study.trait_methods`
     method.name: method
@@ -32,6 +33,12 @@ TRAIT_METHODS = {  # for conditions of several traits: see `study.trait_methods`
     )
 }  # fmt: skip
 
+IDENTITIES = Method(
+    "identities", "identities", ("ml",), options={"of": str, "steps": int},
+    description="what must hold exactly of an EM (`of=`) and its model, on every data set: see `study.identities`",
+)  # fmt: skip
+OWN_METHODS = {**TRAIT_METHODS, IDENTITIES.name: IDENTITIES}
+
 
 class MethodTable(BaseModel):
     """A `[[methods]]` entry without its options; `interval` and `test`: see `study.asked`; `model`: `study.said`."""
@@ -43,6 +50,7 @@ class MethodTable(BaseModel):
     criterion: Criterion | None = None
     replicates: Annotated[int, Field(ge=1)] | None = None
     data: list[Text] | Text | None = None
+    mutant: Text | None = None
     interval: asked.Interval = None
     test: asked.Test = None
     model: ModelTable | None = None
@@ -62,6 +70,7 @@ class MethodEntry:
     interval: asked.IntervalTable | None = None
     test: asked.TestTable | None = None
     derive: tuple[str, ...] = ()
+    mutant: str | None = None
     model: ModelTable | None = None
 
     @property
@@ -151,13 +160,14 @@ def _check_method(
             problems.append(Problem((*path, "criterion"), str(error)))
     criterion = table.criterion or _default_criterion(method.criteria, default)
     problems += _check_asked(table, method.kind, criterion, path)
+    problems += check_mutant_of(table.mutant, (*path, "mutant"))
     data = (table.data,) if isinstance(table.data, str) else None if table.data is None else tuple(table.data)
     label = table.label or table.name
     made = MethodEntry(
         label, table.name, criterion, options, table.replicates, data, method.kind, table.interval, table.test,
         model=table.model,
     )  # fmt: skip
-    return made, problems
+    return replace(made, mutant=table.mutant), problems
 
 
 def _check_priors(priors: Any, path: Path) -> list[Problem]:
@@ -168,6 +178,19 @@ def _check_priors(priors: Any, path: Path) -> list[Problem]:
         read_families(priors)
     except VcbenchError as error:
         return [Problem(path, str(error))]
+    return []
+
+
+def check_mutant_of(mutant: str | None, path: Path, whole: bool = False) -> list[Problem]:
+    """A mutant that there is not, or one of the `whole` study in an entry of `methods`."""
+    if mutant is None:
+        return []
+    if mutant not in MUTANTS:
+        text = f"unknown mutant `{mutant}`.{did_you_mean(mutant, MUTANTS)}"
+        return [Problem(path, text, f"one of: {', '.join(MUTANTS)}")]
+    if MUTANTS[mutant].whole and not whole:
+        text = f"mutant `{mutant}` breaks the study around its methods: no single one of them can have it"
+        return [Problem(path, text, f'say it at the study\'s level:  mutant = "{mutant}"')]
     return []
 
 
@@ -210,17 +233,17 @@ def _fits(value: Any, kind: Any) -> bool:
 
 
 def registered_methods() -> Mapping[str, Any]:
-    """The method registry and the methods of several traits: name → `criteria`, `kind` and `options` (name → type)."""
+    """The registry and the methods of studies alone: name → `criteria`, `kind` and `options` (name → type)."""
     from vcbench.methods import METHODS
 
-    return {**METHODS, **TRAIT_METHODS}
+    return {**METHODS, **OWN_METHODS}
 
 
 def check_method(name: str, criterion: str) -> None:
     """MethodError unless the method exists under the criterion."""
     from vcbench import methods
 
-    if name not in TRAIT_METHODS:
+    if name not in OWN_METHODS:
         methods.check_method(name, criterion)
-    elif criterion not in (has := TRAIT_METHODS[name].criteria):
+    elif criterion not in (has := OWN_METHODS[name].criteria):
         raise MethodError(f"method `{name}` exists under {' and '.join(has)} only; `{criterion}` was asked for.")

@@ -55,6 +55,10 @@ def fit_block(
 
         found, warned = fit_traits(model, Y, method, level)
         return found, None, warned
+    if method.kind == "identities":
+        from vcbench.study.identities import check_identities
+
+        return check_identities(model, Y, method), None, Counter()
     names = (*model.theta_names, *(model.X_names or ()))
     options: dict[str, Any] = dict(method.options)
     if method.kind == "solver":

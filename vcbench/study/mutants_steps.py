@@ -3,19 +3,22 @@
 Without a mutant `px_step` is the kit's own to rounding: a second oracle of it. Each mutant spoils one line.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from functools import partial
 from typing import Any
-from unittest import mock
 
 import numpy as np
 
-from vcbench.fit import FitMany, fit
-from vcbench.solvers import codes, run, solve
+from vcbench.study.mutants_solvers import stepping
 
 
-def px_step(kernel: Any, theta: np.ndarray, gamma: np.ndarray, mutant: str = "") -> tuple[np.ndarray, np.ndarray]:
+def px_step(
+    kernel: Any, theta: np.ndarray, gamma: np.ndarray, mutant: str = "", expanded: bool = True
+) -> tuple[np.ndarray, np.ndarray]:
     """(θ′, γ′): one ML step of PX-EM with one δ, for components of one variance each (MATH §3), mutated or not.
+
+    δ = 1 where not `expanded`: EM.
 
     X is the orthonormal Q of the kernel's basis and y the response less its OLS fit at γ = 0; posterior of u at (γ, θ):
 
@@ -34,7 +37,7 @@ def px_step(kernel: Any, theta: np.ndarray, gamma: np.ndarray, mutant: str = "")
     mu, Sigma = _posterior(Z, G, sigma2, e, mutant)
     spread = float(np.sum((Z @ Sigma) * Z))
     fitted = Z @ mu
-    delta = (e @ fitted) / (fitted @ fitted + spread)
+    delta = (e @ fitted) / (fitted @ fitted + spread) if expanded else 1.0
     if mutant == "M18":
         fitted = _stacked(model, Z, mu, widths)
     new_gamma = Q.T @ (y - delta * fitted)
@@ -53,6 +56,7 @@ def px_step(kernel: Any, theta: np.ndarray, gamma: np.ndarray, mutant: str = "")
         part = slice(at, at + width)
         at = part.stop
         squares, trace = float(mu[part] @ mu[part]), float(np.trace(Sigma[part, part]))
+        q_k -= mutant == "O10"
         variances.append(scale * (squares / q_k + trace if mutant == "M2" else (squares + trace) / q_k))
     return np.array([*variances, residual]), new_gamma
 
@@ -88,39 +92,18 @@ def _stacked(model: Any, Z: np.ndarray, mu: np.ndarray, widths: list[int]) -> np
     return out
 
 
-@contextmanager
-def step_switched_in(mutant: str) -> Iterator[None]:
+def step_switched_in(mutant: str) -> AbstractContextManager[None]:
     """While open, `px-em` under ML of this process takes `px_step`'s steps, interpreted; "" is the control."""
-    kernels: list[Any] = []
-    own_run: Any = solve._run
-    own_step: Any = run.em_step
 
-    def run_interpreted(kernel: Any, *arguments: Any) -> tuple:
-        kernels.append(kernel)
-        try:
-            return own_run(kernel, *arguments[:-1], False)
-        finally:
-            kernels.pop()
+    def of(own: Any, kernel: Any) -> Any:
+        if any(component.n_effects != 1 for component in kernel.model.components):
+            return own
+        return lambda code, reml, theta, scale, gamma, *more: px_step(kernel, theta, gamma, mutant)
 
-    def step(code: int, reml: bool, theta: np.ndarray, scale: np.ndarray, gamma: np.ndarray, *more: Any) -> tuple:
-        simple = all(component.n_effects == 1 for component in kernels[-1].model.components)
-        if code == codes.PX and not reml and simple:
-            return px_step(kernels[-1], theta, gamma, mutant)
-        return own_step(code, reml, theta, scale, gamma, *more)
-
-    from vcbench.study import fitting
-
-    with (
-        mock.patch.object(solve, "_run", run_interpreted),
-        mock.patch.object(run, "em_step", step),
-        mock.patch.object(fitting, "fit_many", _fit_one_by_one),
-    ):
-        yield
+    return stepping("px-em", "ml", em_step=of)
 
 
-def _fit_one_by_one(
-    model: Any, Y: np.ndarray, method: str, criterion: str | None = None, seed: Any = None, **options: Any
-) -> FitMany:
-    """`fit_many` by way of `fit`, whose loop can be interpreted."""
-    fits = [fit(model.replace(y=Y[:, j]), method, criterion, **options) for j in range(Y.shape[1])]
-    return FitMany.of(model, Y, method, fits[0].criterion, fits)
+STEPS: dict[str, Callable[[], AbstractContextManager[None]]] = {
+    name: partial(step_switched_in, name)
+    for name in ("M1", "M2", "M3", "M4", "M6", "M17", "M18", "O1", "O2", "O3", "O10")
+}

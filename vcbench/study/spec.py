@@ -9,10 +9,10 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, ValidationError
 
 from vcbench.errors import did_you_mean
-from vcbench.study.checks import About, Check, Table, Target, Targets
+from vcbench.study.checks import About, Check, MutantRuns, Table, Target, Targets
 from vcbench.study.complaints import ALIASES, NEEDED, Problem, explain_errors, raise_problems, shown
 from vcbench.study.conditions import Condition, expand_entry, number_conditions
-from vcbench.study.entries import Criterion, MethodEntry, Text, check_entries
+from vcbench.study.entries import Criterion, MethodEntry, Text, check_entries, check_mutant_of
 from vcbench.study.locate import Path, Place, Span, locate
 from vcbench.study.measures import MEASURES
 from vcbench.study.seeds import digest
@@ -47,6 +47,10 @@ class StudyTable(Table):
     `answer` is the report's first paragraph, in which `{name}` stands for the measure that `figures` says
     under that name: one value with its Monte Carlo error, or the range over the conditions it speaks of.
 
+    `mutant` makes the study deliberately wrong (`study.mutants`), in every method that it concerns, or in what is
+    around them; in a `[[methods]]` entry, that method alone. `[mutants]` asks for runs of the study with
+    each mutant and without any (`study.mutant_runs`).
+
     A `[[data]]` entry has `card` and `real = true`; or a `generator` (or a `card`) with its settings, of which every
     one given as a list of values is an axis of the grid. A `[[methods]]` entry has a `name` and that method's
     options, and may ask for an `interval` or a `test`.
@@ -73,6 +77,8 @@ class StudyTable(Table):
     precision: Targets = Field(default_factory=dict)
     answer: Text | None = None
     figures: dict[str, About] = Field(default_factory=dict)
+    mutant: Text | None = None
+    mutants: MutantRuns | None = None
 
     @property
     def open_ended(self) -> bool:
@@ -119,6 +125,7 @@ def read_spec(text: str, filename: str) -> Spec:
     conditions, more = _check_data(raw.get("data"))
     problems += more
     problems += _check_names(table, raw, conditions, methods)
+    problems += [] if table is None else check_mutant_of(table.mutant, ("mutant",), whole=True)
     problems += _check_traits(raw, conditions, methods)
     problems += _check_models(raw, conditions, methods)
     raise_problems(problems, filename, text, places)
@@ -152,7 +159,9 @@ def _check_table(raw: Mapping[str, Any]) -> tuple[StudyTable | None, list[Proble
         return StudyTable(**raw), problems
     except ValidationError as error:
         for one in error.errors():
-            tables: dict[str, type[Table]] = {"acceptance": Check, "figures": About, "precision": Target}
+            tables: dict[str, type[Table]] = {
+                "acceptance": Check, "figures": About, "precision": Target, "mutants": MutantRuns,
+            }  # fmt: skip
             inside = tables.get(str(one["loc"][0]), StudyTable) if len(one["loc"]) > 1 else StudyTable
             problems += explain_errors([one], (), inside.model_fields)
         return None, problems
@@ -289,7 +298,8 @@ def _check_where(check: About, path: Path, conditions: Sequence[Condition]) -> l
 
 def _hash(table: StudyTable, conditions: Sequence[Condition], methods: Sequence[MethodEntry]) -> str:
     """BLAKE2b of what determines the rows."""
-    derived = {"derive": table.derive} if table.derive else {}
+    derived: dict[str, Any] = {"derive": table.derive} if table.derive else {}
+    derived |= {"mutant": table.mutant} if table.mutant else {}
     return digest(derived | {
         "seed": table.seed,
         "block_size": table.block_size,
@@ -298,6 +308,7 @@ def _hash(table: StudyTable, conditions: Sequence[Condition], methods: Sequence[
         "methods": [
             [method.label, method.name, method.criterion, dict(method.options), method.data]
             + ([method.asks] if method.asks else [])
+            + ([{"mutant": method.mutant}] if method.mutant else [])
             for method in methods
         ],
     })  # fmt: skip

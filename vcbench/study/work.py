@@ -22,6 +22,7 @@ from vcbench.study.conditions import Condition
 from vcbench.study.derived import true_values
 from vcbench.study.entries import MethodEntry
 from vcbench.study.fitting import Streams, fit_block, thin
+from vcbench.study.mutants import switched_in
 from vcbench.study.rows import BlockFit, build_table, numbers
 from vcbench.study.said import Said, said_by_card
 from vcbench.study.seeds import DATA, DESIGN, canonical_json, generator, seed_sequence
@@ -82,6 +83,11 @@ class _Data:
 
 def run_task(spec: Spec, stem: str, task: Task) -> Result:
     """Draw the data of a task, fit them by each of its methods, and return rows."""
+    with switched_in(spec.table.mutant):
+        return _run_task(spec, stem, task)
+
+
+def _run_task(spec: Spec, stem: str, task: Task) -> Result:
     use_one_thread()
     condition = spec.conditions[task.condition]
     parts, warned = [], Counter[str]()
@@ -98,7 +104,8 @@ def run_task(spec: Spec, stem: str, task: Task) -> Result:
         if data is None:
             fit, truth = BlockFit.empty(_parameters(condition), task.n, Status.SKIPPED, lost), {}
         else:
-            fit, path, more = _fit(spec, condition, method, task, data, kept)
+            with switched_in(method.mutant):
+                fit, path, more = _fit(spec, condition, method, task, data, kept)
             warned.update(more)
             truth = data.truth
             if path is not None and len(path):
