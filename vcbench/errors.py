@@ -37,6 +37,10 @@ class RunStopped(VcbenchError):  # noqa: N818 - an ending, not a mistake
     command continues. The command line turns it into exit code 130."""
 
 
+class ClusterError(VcbenchError):
+    """Workers that cannot be reached, or that are not fit for a run."""
+
+
 class CardError(VcbenchError):
     """A model card that is missing or malformed."""
 

@@ -1,8 +1,8 @@
 """The command line's frame: commands, exit codes, and how errors are said.
 
 Results go to stdout, progress and errors to stderr. Exit codes: 0 holds; 1 falls short, or a bug; 2 usage,
-specification or data invalid; 3 no FAIL but some INCONCLUSIVE; 130 interrupted. Commands import what they need when
-they run, so that `vcbench --help` is quick.
+specification or data invalid; 3 no FAIL but some INCONCLUSIVE; 130 stopped, by Ctrl-C or a full disk, and resumable.
+Commands import what they need when they run, so that `vcbench --help` is quick.
 """
 
 import os
@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from cyclopts import App, CycloptsError
 
 from vcbench.cli import checking, fitting, genetics, history, measuring, sbc, studies
-from vcbench.errors import VcbenchError
+from vcbench.errors import RunStopped, VcbenchError
 
 HOLDS, FALLS_SHORT, INVALID, INCONCLUSIVE, INTERRUPTED = 0, 1, 2, 3, 130
 
@@ -25,10 +25,11 @@ app = App(
     suppress_keyboard_interrupt=False,
     version=lambda: f"vcbench {version()}",
 )
-study = App(name="study", help="Simulation and comparison studies: check, run, watch and replay them.")
+study = App(name="study", help="Simulation and comparison studies: check, run, watch, collect and replay them.")
 study.command(studies.check)
 study.command(studies.run)
 study.command(studies.status)
+study.command(studies.collect)
 study.command(studies.replay)
 app.command(fitting.fit)
 app.command(fitting.compare)
@@ -68,6 +69,9 @@ def run(arguments: Sequence[str]) -> int:
             )
     except CycloptsError:
         return INVALID
+    except RunStopped as error:
+        errors.print(f"stopped: {error}")
+        return INTERRUPTED
     except VcbenchError as error:
         errors.print(f"error: {error}")
         return INVALID

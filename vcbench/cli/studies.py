@@ -1,7 +1,9 @@
-"""`vcbench study check | run | status | replay` and `vcbench report`."""
+"""`vcbench study check | run | status | collect | replay` and `vcbench report`."""
 
+import contextlib
 import json as jsonlib
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -52,6 +54,14 @@ def run(
         Path | None, Parameter(help="Where results go. Default: runs/<name of the study>[-<seed, if given>].")
     ] = None,
     workers: Annotated[int | None, Parameter(help="Processes. Default: the processors there are.")] = None,
+    dask: Annotated[
+        str | None,
+        Parameter(help="Run on the workers of a Dask scheduler: its address, or a scheduler file (*.json)."),
+    ] = None,
+    shard: Annotated[
+        str | None,
+        Parameter(help="Make part I of N only, as I/N from 1/N to N/N: the jobs of an array. Then `study collect`."),
+    ] = None,
     reps: Reps = None,
     until_mcse: Annotated[
         bool,
@@ -71,27 +81,95 @@ def run(
     """Run a study, or what is left of it, and render its report.
 
     Ctrl-C stops it cleanly; the same command continues. Exit 0 if every acceptance check passes (or there is none), 1
-    if one fails, 3 if none fails but one is inconclusive.
+    if one fails, 3 if none fails but one is inconclusive; 130 if it was stopped (Ctrl-C, a walltime, a full disk,
+    workers that are gone) and the same command continues it. A part (--shard) is not judged and has no report.
     """
     from vcbench.study.study import Study
-    from vcbench.study.verdicts import run_verdicts
 
+    _one_of(workers=workers, dask=dask)
+    _one_of(shard=shard, dask=dask)
     study = Study.from_toml(spec)
     if seed is not None:
         study = study.with_seed(read_seed(seed))
         out = out or Path("runs") / f"{study.stem}-{study.spec.table.seed}"
     shown: Literal["auto", "plain", "json", "none"] = "none" if quiet else progress
-    done = study.run(out, workers=workers, reps=reps, report=report, progress=shown, until_mcse=until_mcse)
-    verdicts = run_verdicts(done.folder)
+    with _executor(dask) as executor:
+        done = study.run(out, executor, workers, reps, shown, report, until_mcse, shard)
+    if shard is not None:
+        if json:
+            _print_json("run", folder=str(done.folder), shard=shard, **_status(done.folder))
+        else:
+            print(
+                f"results  {done.folder}\nThen, with all shards there:  vcbench study collect {done.folder.parents[1]}"
+            )
+        return 0
+    return _said(done.folder, done.report, inconclusive, json)
+
+
+def collect(
+    *folders: Annotated[Path, Parameter(help="The --out of the shards, or their folders.")],
+    out: Annotated[
+        Path | None, Parameter(help="Where all rows go. Default: the folder given, or runs/<name of the study>.")
+    ] = None,
+    report: Annotated[bool, Parameter(negative="--no-report", help="Render the report at the end.")] = True,
+    inconclusive: Annotated[Literal["fail", "ok"], Parameter(help="Whether INCONCLUSIVE checks exit with 3.")] = "fail",
+    json: Json = False,
+) -> int:
+    """Put the parts of a study (`study run --shard`) together, check that they are whole, and render the report.
+
+    Parts of another specification, missing replicates, and replicates that two parts have made with different results
+    are refused by name, before anything is written. Exit codes are those of `study run`.
+    """
+    from vcbench.errors import StoreError
+    from vcbench.report import render
+    from vcbench.study.collect import collect as put_together
+
+    if not folders:
+        raise StoreError("name the folder that the shards were run into (their --out, by default runs/<study>).")
+    done = put_together(folders, out)
+    if not json:
+        from vcbench.numbers import count, plural
+
+        print(f"{count(done.fits)} fits of {plural(done.parts, 'run folder')}, made on"
+              f" {plural(len(done.processors), 'kind')} of processor")  # fmt: skip
+    return _said(done.folder, render(done.folder) if report else None, inconclusive, json)
+
+
+def _said(folder: Path, page: Path | None, inconclusive: Literal["fail", "ok"], json: bool) -> int:
+    """Print what came of a run, and return its exit code."""
+    from vcbench.study.verdicts import run_verdicts
+
+    verdicts = run_verdicts(folder)
     if json:
-        _print_json("run", folder=str(done.folder), report=None if done.report is None else str(done.report),
-                    verdicts=verdicts, **_status(done.folder))  # fmt: skip
+        _print_json("run", folder=str(folder), report=None if page is None else str(page), verdicts=verdicts,
+                    **_status(folder))  # fmt: skip
     else:
         _print_verdicts(verdicts)
-        print(f"results  {done.folder}")
-        if done.report is not None:
-            print(f"report   {done.report}")
+        print(f"results  {folder}")
+        if page is not None:
+            print(f"report   {page}")
     return exit_code(verdicts, inconclusive)
+
+
+def _one_of(**said: Any) -> None:
+    """Raise SpecError for two options that exclude each other."""
+    from vcbench.errors import SpecError
+
+    given = [f"--{name}" for name, value in said.items() if value is not None]
+    if len(given) > 1:
+        raise SpecError(f"give either {given[0]} or {given[1]}: they say two ways to run.")
+
+
+@contextlib.contextmanager
+def _executor(dask: str | None) -> Iterator[Any]:
+    """The workers of a Dask scheduler, or None."""
+    if dask is None:
+        yield None
+        return
+    from vcbench.study.cluster import dask_executor
+
+    with dask_executor(dask) as executor:
+        yield executor
 
 
 def read_seed(text: str) -> int:
@@ -108,7 +186,13 @@ def read_seed(text: str) -> int:
 
 
 def status(folder: Folder, /, *, json: Json = False) -> int:
-    """Say how far a run is and how its fits ended."""
+    """Say how far a run is, or each shard of one, and how its fits ended."""
+    from vcbench.study.collect import shard_lines
+
+    if lines := [] if json else shard_lines(folder):
+        print(*lines, sep="\n")
+        if not (folder / "run.json").is_file():
+            return 0
     if json:
         _print_json("run-status", folder=str(folder), **_status(folder))
         return 0

@@ -3,17 +3,23 @@
 import contextlib
 import multiprocessing
 import os
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterator
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
+from vcbench.errors import RunStopped
 from vcbench.status import Status
+from vcbench.study import cluster
+from vcbench.study.parcel import Parcel, run_parcel
 from vcbench.study.work import BLAS_THREADS, lost_task, run_task, start_worker
 
 HEARTBEAT = 0.25
 AHEAD = 2  # tasks waiting a worker: enough to keep it busy, few enough to stop soon
+AGAIN = 1  # times that a task is asked for after Dask gave it up
+DIED = "the process that ran this fit died"
+GONE = (ConnectionError, TimeoutError)
 
 
 def run_here(spec: Any, stem: str, tasks: list[Any], run: Any = None) -> Iterator[Any]:
@@ -26,21 +32,64 @@ def run_here(spec: Any, stem: str, tasks: list[Any], run: Any = None) -> Iterato
             yield (run or run_task)(spec, stem, task)
 
 
-def run_on(spec: Any, stem: str, tasks: list[Any], executor: Executor, workers: int, run: Any = None) -> Iterator[Any]:
-    """Tasks on an executor, as they finish; None now and then. Long ones go first, so that none is left over alone."""
+def run_on(
+    spec: Any, stem: str, tasks: list[Any], executor: Executor, workers: int, run: Any = None, lost: Any = None
+) -> Iterator[Any]:
+    """Tasks on an executor, as they finish; None now and then. Long ones go first, so that none is left over alone.
+
+    A task that Dask has given up, because the workers that ran it died, is asked for `AGAIN` times more; then it has
+    failed. Raises RunStopped where the executor is gone, BrokenProcessPool for a process pool that broke.
+    """
     waiting = deque(sorted(tasks, key=lambda task: not is_long(spec, task)))
     running: dict[Future[Any], Any] = {}
+    died: Counter[int] = Counter()
+    parcel, first = Parcel.of(spec), AHEAD * workers  # tasks that carry the parcel with them
+
+    def submit(task: Any, content: bytes | None) -> None:
+        try:
+            running[executor.submit(run_parcel, run or run_task, parcel.key, content, stem, task)] = task
+        except BrokenProcessPool:
+            raise
+        except (RuntimeError, *GONE) as error:
+            raise _stopped(error) from error
+
     with one_thread():  # the executor may be one of threads
         while waiting or running:
             while waiting and len(running) < AHEAD * workers:
-                task = waiting.popleft()
-                running[executor.submit(run or run_task, spec, stem, task)] = task
+                submit(waiting.popleft(), parcel.content if first > 0 else None)
+                first -= 1
             finished, _ = wait(running, timeout=HEARTBEAT, return_when=FIRST_COMPLETED)
             for future in finished:
-                del running[future]
-                yield future.result()
+                task = running.pop(future)
+                try:
+                    result = future.result()
+                except BrokenProcessPool:
+                    raise
+                except Exception as error:
+                    if cluster.is_gone(error) or isinstance(error, BrokenExecutor):
+                        raise _stopped(error) from error
+                    if not cluster.has_died(error):
+                        raise
+                    died[id(task)] += 1
+                    if died[id(task)] > AGAIN:
+                        yield (lost or lost_task)(spec, stem, task, Status.FAILED, DIED)
+                    else:
+                        submit(task, parcel.content)
+                    continue
+                if result is None:
+                    submit(task, parcel.content)
+                else:
+                    yield result
             if not finished:
+                workers = max(workers, cluster.size_of(executor))  # those that have joined
                 yield None
+
+
+def _stopped(error: BaseException) -> RunStopped:
+    return RunStopped(
+        f"the workers are gone ({type(error).__name__}: {error}). What was finished is kept; the same command continues"
+        " once there are workers."
+    )
 
 
 def run_pool(spec: Any, stem: str, tasks: list[Any], workers: int, run: Any = None, lost: Any = None) -> Iterator[Any]:
@@ -58,8 +107,7 @@ def run_pool(spec: Any, stem: str, tasks: list[Any], workers: int, run: Any = No
                 alone -= 1
             except BrokenProcessPool:
                 if alone:
-                    why = "the process that ran this fit died"
-                    yield (lost or lost_task)(spec, stem, left.pop(0), Status.FAILED, why)
+                    yield (lost or lost_task)(spec, stem, left.pop(0), Status.FAILED, DIED)
                     alone -= 1
                 else:
                     alone = min(len(left), AHEAD * workers)  # exactly those that were running

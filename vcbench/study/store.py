@@ -33,7 +33,7 @@ from vcbench.study.shards import ROWS, TRACES, Shard, list_shards, sweep
 from vcbench.study.spec import Spec
 
 RUN, SPEC = "run.json", "spec.toml"
-OWN = {ROWS, TRACES, SPEC, LOCK, f"{SPEC}.tmp", f"{RUN}.tmp"}  # what a run killed in its first instant leaves
+OWN = {ROWS, TRACES, SPEC, LOCK, "shards", f"{SPEC}.tmp", f"{RUN}.tmp"}  # what a run killed in its first instant leaves
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,10 +66,13 @@ class Store:
             _write_table(trace, self.folder / TRACES / shard.name)
         _write_table(rows, self.folder / ROWS / shard.name)
 
+    def known(self) -> dict[str, Any]:
+        """run.json, empty where there is none yet."""
+        return read_run(self.folder) if (self.folder / RUN).is_file() else {}
+
     def note(self, **values: Any) -> dict[str, Any]:
         """Add to run.json, and return it."""
-        known = read_run(self.folder) if (self.folder / RUN).is_file() else {}
-        known |= values
+        known = self.known() | values
         _write_bytes((json.dumps(known, indent=1, ensure_ascii=False) + "\n").encode(), self.folder / RUN)
         return known
 
@@ -125,6 +128,12 @@ def _write_bytes(data: Any, path: Path) -> None:
             f"`{path}` cannot be written: {error.strerror or error} ({len(memoryview(data)) / 1e6:.3g} MB wanted,"
             f" {free:.3g} MB free). What was finished is kept; the same command continues once there is room."
         ) from error
+
+
+def copy_shard(source: Path, target: Path) -> None:
+    """A shard of another folder, whole or not at all; what is there stays."""
+    if not target.exists():
+        _write_bytes(source.read_bytes(), target)
 
 
 def find_shard(folder: Path, condition: Condition, method: MethodEntry, replicate: int) -> tuple[int, int] | None:

@@ -13,21 +13,21 @@ import pandas as pd
 
 import vcbench
 from vcbench.errors import SpecError, did_you_mean
-from vcbench.study import pool, store
+from vcbench.study import pool
 from vcbench.study.acceptance import Verdict, check_rows
-from vcbench.study.derived import name_of
-from vcbench.study.genomic import SnpTraits
+from vcbench.study.cluster import executor_of, size_of
 from vcbench.study.measures import measures
 from vcbench.study.plan import plan_tasks
 from vcbench.study.price import Price, price_study
 from vcbench.study.progress import choose_progress, now
+from vcbench.study.record import describe
+from vcbench.study.sharding import Part, check_fixed
 from vcbench.study.spec import Spec, read_spec, reseeded
 from vcbench.study.stopping import check_until, first_sizes, goes_on, next_sizes, target_lines
 from vcbench.study.store import Store, open_store, read_rows, read_traces
 from vcbench.study.summary import Summary, end_lines, summarise
 from vcbench.study.tally import Tally
-from vcbench.study.traits import parameters_of
-from vcbench.study.work import Result, Task, provenance
+from vcbench.study.work import Result, Task
 
 PACKAGE = Path(vcbench.__file__).resolve().parent
 POOL_PAYS = 6.0  # seconds of work below which starting processes costs more than it saves
@@ -93,48 +93,64 @@ class Study:
     def run(
         self,
         out: str | Path | None = None,
-        executor: Executor | None = None,
+        executor: Executor | Any | None = None,
         workers: int | None = None,
         reps: int | None = None,
         progress: str = "auto",
         report: bool = True,
         until_mcse: bool = False,
+        shard: str | None = None,
     ) -> Run:
         """Run what is not yet in the folder `out` (default `runs/<stem>`), and render its report.
 
-        executor: any `concurrent.futures.Executor` whose workers can import vcbench; None is a pool of `workers`
-        spawned processes (default: the processors there are; 1 runs here). reps: replicates, for the specification's.
-        progress: "auto", "plain", "json" or "none", on stderr. Results are the same to the last bit whatever runs
-        them.
+        executor: any `concurrent.futures.Executor` whose workers can import vcbench and read the files that the
+        specification names, or a Dask Client; a process of it does one task at a time, with one BLAS thread. None is a
+        pool of `workers` spawned processes (default: the processors there are; 1 runs here). reps: replicates, for the
+        specification's. progress: "auto", "plain", "json" or "none", on stderr. shard: "I/N" makes the I-th of N parts,
+        in a folder of its own within `out`, for `collect` (`sharding`); it renders nothing. Results are the same to the
+        last bit whatever runs them.
 
         A study with `rule = "sequential"` goes on until its checks are decided; one with `[precision]` and no
         `replicates`, or any with `[precision]` where `until_mcse`, until its targets hold (`stopping`). `reps` makes
         exactly that many.
 
-        Raises StoreError for a folder of another specification or one that is being run; KeyboardInterrupt on Ctrl-C or
-        SIGTERM, with everything finished so far in the folder: the same call continues.
+        Raises StoreError for a folder of another specification or one that is being run; RunStopped where the disk is
+        full or the executor's workers are gone, and KeyboardInterrupt on Ctrl-C or SIGTERM, both with everything
+        finished so far in the folder: the same call continues.
         """
         for name, value in (("reps", reps), ("workers", workers)):
             if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
                 raise SpecError(f"{name} must be a whole number of at least 1, not {value!r}.")
         check_until(self.spec, reps, until_mcse)
+        executor = None if executor is None else executor_of(executor)
         display = choose_progress(progress)
-        folder = Path("runs") / self.stem if out is None else Path(out)
+        folder = whole = Path("runs") / self.stem if out is None else Path(out)
+        part = None if shard is None else Part.read(shard)
+        if part is not None:
+            check_fixed(self.spec, reps, until_mcse)
+            folder = part.folder(whole)
         with open_store(folder, self.spec) as held:
             sizes = first_sizes(self.spec, reps, until_mcse)
-            tasks, total = plan_tasks(self.spec, held.done(), sizes)
-            n = workers or self._workers(len(tasks), reps)
-            self._note_start(held, total)
+            if part is None:
+                tasks, total = plan_tasks(self.spec, held.done(), sizes)
+            else:
+                tasks, total = part.tasks(self.spec, sizes, held.done(), Store(whole, self.spec).done())
+            n = workers or self._workers(len(tasks), reps, executor)
+            began = held.known().get("started") or now()
+            held.note(**describe(self.spec, self.stem), n_planned=total, started=began, finished=None)
+            if part is not None:
+                held.note(shard={"index": part.index, "of": part.of, "replicates": sizes})
             tally = Tally.of(self.spec, tasks, total, n)
             display.start(tally, self.spec.table.title, self.spec.table.seed)
-            interrupted = True
+            interrupted, finished = True, set[Task]()
             try:
                 with _interrupts() as asked:
                     while True:
                         # a generator, annotated as the iterator that callers need
                         with contextlib.closing(self._results(tasks, executor, n)) as results:  # type: ignore[type-var]
                             for result in results:
-                                if result is not None:
+                                if result is not None and result.task not in finished:  # some deliver twice
+                                    finished.add(result.task)
                                     self._keep(held, result)
                                     tally.add(result)
                                 display.advance(tally, result)
@@ -146,7 +162,7 @@ class Study:
                             break
                         sizes |= grown
                         tasks, total = plan_tasks(self.spec, held.done(), sizes)
-                        n = workers or self._workers(len(tasks), max(grown.values()))
+                        n = workers or self._workers(len(tasks), max(grown.values()), executor)
                         held.note(n_planned=total)
                         tally.grow(tasks, total)
                 interrupted = False
@@ -160,7 +176,7 @@ class Study:
                 if lines and not interrupted:
                     lines += target_lines(self.spec, read_rows(folder))
                 display.end(tally, lines, interrupted)
-        return Run(folder, self.spec, self._render(folder) if report else None)
+        return Run(folder, self.spec, self._render(folder) if report and part is None else None)
 
     def check(self, run: Run | str | Path) -> list[Verdict]:
         """The verdicts of the specification's acceptance checks on a run."""
@@ -181,8 +197,11 @@ class Study:
             return pool.run_here(self.spec, self.stem, tasks)
         return pool.run_pool(self.spec, self.stem, tasks, n)
 
-    def _workers(self, tasks: int, reps: int | None) -> int:
-        """Processes worth starting: one for each processor, unless the work is done sooner than they are."""
+    def _workers(self, tasks: int, reps: int | None, executor: Executor | None) -> int:
+        """Those of the executor, or the processes worth starting: one for each processor, unless the work is done
+        sooner than they are."""
+        if executor is not None:
+            return size_of(executor)
         work = sum(price.seconds for price in self.price(reps))
         return 1 if work < POOL_PAYS else max(1, min(pool.available_processors(), tasks))
 
@@ -192,60 +211,10 @@ class Study:
             method = self.spec.methods[part.method]
             held.write(condition, method, result.task.first, part.rows, result.task.n, part.trace)
 
-    def _note_start(self, held: Store, total: int) -> None:
-        """run.json: what the report needs to know of the study."""
-        spec, table = self.spec, self.spec.table
-        known = store.read_run(held.folder) if (held.folder / store.RUN).is_file() else {}
-        held.note(
-            study=self.stem,
-            title=table.title,
-            question=table.question,
-            aims=table.aims,
-            answer=table.answer,
-            figures={
-                name: {
-                    "measure": about.measure,
-                    "method": [about.method] if isinstance(about.method, str) else about.method,
-                    "parameter": [about.parameter] if isinstance(about.parameter, str) else about.parameter,
-                    "condition": [c.id for c in spec.conditions if about.speaks_of(c)],
-                }
-                for name, about in table.figures.items()
-            },
-            spec_hash=spec.spec_hash,
-            version=vcbench.__version__,
-            seed=table.seed,
-            replicates=table.first,
-            rule=table.rule,
-            level=table.level,
-            reference=table.reference,
-            measures=list(table.measures),
-            derived=[name_of(said) for said in table.derive],
-            parameters=_of_traits(spec),
-            conditions=[
-                {"id": c.id, "data": c.entry, "real": c.real, "factors": dict(c.factors), "settings": dict(c.settings)}
-                for c in spec.conditions
-            ],
-            methods=[
-                {"label": m.label, "name": m.name, "criterion": m.criterion, "kind": m.kind, "options": dict(m.options)}
-                | m.asks
-                for m in spec.methods
-            ],
-            n_planned=total,
-            started=known.get("started") or now(),
-            finished=None,
-            provenance=provenance(),
-        )
-
     def _render(self, folder: Path) -> Path:
         from vcbench.report import render
 
         return render(folder)
-
-
-def _of_traits(spec: Spec) -> list[str]:
-    """The parameters of several traits, in their order."""
-    found = [c.generator.k for c in spec.conditions if isinstance(c.generator, SnpTraits)]
-    return list(dict.fromkeys(name for k in found for name in parameters_of(k)))
 
 
 def find_study(path: str | Path) -> Path:
