@@ -8,6 +8,7 @@ that stops early, a moment method of its own mind and without limits, a posterio
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from zlib import crc32
 
 import numpy as np
 import pandas as pd
@@ -179,16 +180,17 @@ def write_run(
 
 
 def write_folder(folder: Path, rows: pd.DataFrame, traces: pd.DataFrame, run: dict, spec: str = "") -> Path:
-    """The files of a run folder: rows in two shards with their provenance, traces, run.json, spec.toml."""
-    for sub in ("rows", "traces"):
-        (folder / sub).mkdir(parents=True, exist_ok=True)
-    half = len(rows) // 2
-    for name, part in (("000-a-b-000000-000000", rows.iloc[:half]), ("001-a-b-000000-000000", rows.iloc[half:])):
-        table = pa.Table.from_pandas(part, preserve_index=False)
-        table = table.replace_schema_metadata({b"vcbench": json.dumps(PROVENANCE).encode()})
-        pq.write_table(table, folder / "rows" / f"{name}.parquet")
-    if len(traces):
-        traces.to_parquet(folder / "traces" / "000-000.parquet", index=False)
+    """The files of a run folder: a shard a (condition, method) with its provenance, traces, run.json, spec.toml."""
+    for kind, frame in (("rows", rows), ("traces", traces)):
+        (folder / kind).mkdir(parents=True, exist_ok=True)
+        if frame.empty:
+            continue
+        for (condition, method), part in frame.groupby(["condition", "method"], sort=True):
+            last = int(part["replicate"].max())
+            name = f"{condition}-{int(condition):016x}-{crc32(method.encode()):08x}-000000-{last:06d}.parquet"
+            table = pa.Table.from_pandas(part, preserve_index=False)
+            table = table.replace_schema_metadata({b"vcbench": json.dumps(PROVENANCE).encode()})
+            pq.write_table(table, folder / kind / name)
     (folder / "run.json").write_text(json.dumps(run, indent=1))
     (folder / "spec.toml").write_text(spec)
     return folder

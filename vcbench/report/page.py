@@ -11,11 +11,13 @@ from typing import Any
 from vcbench import numbers as num
 from vcbench.report import provenance, scorecard, words
 from vcbench.report.answers import answer
+from vcbench.report.explore import collect, pack
 from vcbench.report.findings import Findings
+from vcbench.report.groups import grouped
 from vcbench.report.pictures import Figure
 from vcbench.report.tables import Cell as TableCell
 from vcbench.report.tables import Table, cut, head
-from vcbench.report.theme import colour_rules, colour_variables
+from vcbench.report.theme import colour_rules, colour_variables, family_rules
 from vcbench.report.verdicts import GLYPH, SPOKEN, verdicts
 
 
@@ -118,7 +120,9 @@ def sections(found: Findings, figures: Sequence[Figure]) -> list[Section]:
     ademp.tables += [t for t in tables if t is not None]
     terms = Section("dictionary", "Terms", "Data dictionary", "Terms of this page and of the stored rows.")
     terms.tables.append(words.dictionary())
-    source = Section("provenance", "Provenance", "Provenance", f"Repeat it with: {command(found)}", pre=e.spec)
+    source = Section(
+        "provenance", "Environment", "Environment and provenance", f"Repeat it with: {command(found)}", pre=e.spec
+    )
     source.pre_title = "The study's specification"
     source.tables += [t for t in [provenance.provenance_table(e)] if t.rows]
     return [*out, ademp, terms, source]
@@ -128,10 +132,7 @@ def render_page(found: Findings, figures: Sequence[Figure], version: str) -> str
     """The document. No address is loaded, by rule (Content-Security-Policy) and in fact; scripts only add comfort."""
     from jinja2 import Environment, StrictUndefined
 
-    css, js = _read("page.css"), _read("page.js")
-    css = (
-        css.replace("LIGHT", colour_variables(dark=False)).replace("DARK", colour_variables(dark=True)) + colour_rules()
-    )
+    css, js = style(), script()
     cards = scorecard.scorecards(found)
     complete, state = words.state(found.evidence)
     choices = list(dict.fromkeys(c for _, c in cards))
@@ -162,8 +163,28 @@ def render_page(found: Findings, figures: Sequence[Figure], version: str) -> str
         condition_options=[(c, "mean of all" if c == scorecard.ALL else found.label(c)) for c in choices],
         trace_options=[(f.condition, found.label(f.condition)) for f in traced],
         precision=scorecard.precision(found),
-        sections=sections(found, figures),
+        groups=grouped(sections(found, figures)),
+        data=pack(collect(found)),
     )  # fmt: skip
+
+
+SCRIPTS = (
+    "core", "state", "data", "tips", "tables", "theme", "chart", "filters", "lolly", "nested", "heat", "explorer",
+    "zip", "pairs", "paths", "strip", "scorecard", "start",
+)  # fmt: skip
+
+
+def script() -> str:
+    """The page's script: the files of templates/js one after the other, in one scope of their own."""
+    parts = "\n".join(_read(f"js/{name}.js") for name in SCRIPTS)
+    return f'"use strict";\n{{\n{parts}}}\n'
+
+
+def style() -> str:
+    """The page's style sheet, with the colours of both themes."""
+    css = _read("page.css") + _read("live.css") + _read("print.css")
+    css = css.replace("LIGHT", colour_variables(dark=False)).replace("DARK", colour_variables(dark=True))
+    return css + colour_rules() + family_rules()
 
 
 def _read(name: str) -> str:
@@ -187,9 +208,11 @@ def _cards(cards: dict[tuple[str, str], Table], parameters: list[str]) -> str:
     tables: dict[str, Any] = {}
     for (p, c), table in cards.items():
         rows = [[[cell.text, _number(cell.sort), cell.flag] for cell in row] for row in table.rows]
-        tables[f"{parameters.index(p)}/{c}"] = {"caption": table.caption, "columns": table.columns, "rows": rows}
-    first = next((c for _, c in cards), "")
-    text = json.dumps({"first": first, "tables": tables}, ensure_ascii=False, separators=(",", ":"))
+        tables[f"{parameters.index(p)}/{c}"] = {
+            "caption": table.caption, "columns": table.columns, "rows": rows, "note": table.note,
+        }  # fmt: skip
+    data = {"first": next((c for _, c in cards), ""), "parameters": parameters, "tables": tables}
+    text = json.dumps(data, ensure_ascii=False, separators=(",", ":"))
     return text.replace("<", "\\u003c")
 
 

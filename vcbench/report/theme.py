@@ -144,3 +144,9 @@ def colour_variables(dark: bool) -> str:
     """The variables those rules use, for one theme."""
     values = [("transparent" if light == SURFACE else DARK[light] if dark else light) for light in DARK]
     return "".join(f"--c{i}:{value};" for i, value in enumerate(values))
+
+
+def family_rules() -> str:
+    """Style rules for the symbols of methods in running text: .k0, .k1, … in the order of the families."""
+    places = list(DARK)
+    return "".join(f".k{i}{{color:var(--c{places.index(c)})}}" for i, c in enumerate(FAMILY_COLOURS.values()))
