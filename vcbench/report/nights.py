@@ -9,12 +9,14 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from vcbench.errors import StoreError
-from vcbench.study.store import RUN, read_rows, read_run
+from vcbench.study.parts import iter_fits
+from vcbench.study.store import RUN, read_run
 from vcbench.study.verdicts import run_verdicts
 
 SCHEMA = "vcbench/history/1"
-FIT = ["condition", "replicate", "method"]
 Record = dict[str, Any]
 
 
@@ -75,15 +77,18 @@ def record(folder: Path) -> Record:
 
 def _costs(folder: Path) -> dict[str, dict[str, float | None]]:
     """Median iterations and processor seconds of a method's fits, and how many there are."""
-    fits = read_rows(folder).drop_duplicates(FIT).groupby("method", sort=False)
-    return {
-        str(label): {
-            "n_iter": _median(part["n_iter"]),
-            "cpu_seconds": _median(part["cpu_seconds"]),
-            "fits": len(part),
+    found: dict[str, list[Any]] = {}
+    for _, label, fits in iter_fits(folder, ["n_iter", "cpu_seconds"]):
+        found.setdefault(label, []).append(fits[["n_iter", "cpu_seconds"]])
+    costs: dict[str, dict[str, float | None]] = {}
+    for label, parts in found.items():
+        fits = pd.concat(parts)
+        costs[label] = {
+            "n_iter": _median(fits["n_iter"]),
+            "cpu_seconds": _median(fits["cpu_seconds"]),
+            "fits": len(fits),
         }
-        for label, part in fits
-    }
+    return costs
 
 
 def _median(x: Any) -> float | None:

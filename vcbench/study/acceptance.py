@@ -21,9 +21,9 @@ import pandas as pd
 
 from vcbench.errors import SpecError
 from vcbench.study.checks import About, Check
-from vcbench.study.groups import Group, build_group
-from vcbench.study.measures import measures
+from vcbench.study.groups import Group
 from vcbench.study.mutants import switched_in
+from vcbench.study.parts import Rows, as_parts, iter_groups, measure_parts
 from vcbench.study.sequential import Rule, plain
 from vcbench.study.spec import Spec
 
@@ -64,9 +64,10 @@ class Verdict:
         return f"{said}; {self.reason}" if self.reason and self.verdict == "INCONCLUSIVE" else said
 
 
-def check_rows(spec: Spec, rows: pd.DataFrame) -> list[Verdict]:
+def check_rows(spec: Spec, rows: pd.DataFrame | Rows) -> list[Verdict]:
     """The verdicts of all `[[acceptance]]` checks, one a condition, method and parameter they speak of.
 
+    `rows`: a data frame, or those of a folder, read a condition at a time (`parts.read_parts`).
     A check without `data` speaks of the simulated conditions: real data have one replicate and no truth.
 
     Raises SpecError for a check that speaks of nothing in the rows.
@@ -81,29 +82,34 @@ def _check_rows(spec: Spec, rows: pd.DataFrame) -> list[Verdict]:
     table = spec.table
     wanted = {check.measure for check in table.acceptance}
     units = {"empirical_se"} if any(check.slack[1] == "empirical_se" for check in table.acceptance) else set()
-    found = measures(rows, level=table.level, reference=table.reference, only=wanted | units)
+    rows = as_parts(rows)
+    found = measure_parts(rows, level=table.level, reference=table.reference, only=wanted | units)
     parts = [select(spec, check, f"acceptance[{i}]", found) for i, check in enumerate(table.acceptance)]
     alphas = alarm_budget(table.acceptance, [len(part) for part in parts], table.alarm)
     errors = found[found["measure"] == "empirical_se"].set_index(["condition", "method", "parameter"])["value"]
-    reference = table.reference or str(rows["method"].iloc[0])
-    groups: dict[tuple[str, str], Group] = {}
-    verdicts = []
+    reference = table.reference or rows.methods[0]
+    verdicts: dict[tuple[int, int], Verdict] = {}
+    open_: dict[tuple[str, str], list[tuple[tuple[int, int], Rule, dict, tuple]]] = {}
     for i, (check, part, alpha) in enumerate(zip(table.acceptance, parts, alphas, strict=True)):
         rule = Rule(check, table.level, alpha, table.block_size, table.n_max)
-        for row in part.to_dict("records"):
+        for j, row in enumerate(part.to_dict("records")):
             itself = check.measure in ("relative_precision", "paired_difference") and row["method"] == reference
             if table.rule == "fixed" or plain(check) or itself:
                 scale = 1.0
                 if check.slack[1] == "empirical_se":
                     scale = float(errors[row["condition"], row["method"], row["parameter"]])
-                verdicts.append(judge(i, check, row, table.level, alpha, scale))
+                verdicts[i, j] = judge(i, check, row, table.level, alpha, scale)
                 continue
-            where = str(row["condition"]), str(row["parameter"])
-            if where not in groups:
-                of_it = rows[(rows["condition"] == where[0]) & (rows["parameter"] == where[1])]
-                groups[where] = build_group(of_it, list(dict.fromkeys(rows["method"])), table.level, "available")
-            verdicts.append(_settle(i, rule, groups[where], row, reference))
-    return verdicts
+            condition = str(row["condition"])
+            key = "verdict", i, alpha, condition, row["method"], row["parameter"], rows.size(condition)
+            if key in rows.kept:
+                verdicts[i, j] = rows.kept[key]
+            else:
+                open_.setdefault((condition, str(row["parameter"])), []).append(((i, j), rule, row, key))
+    for where, group in iter_groups(rows, open_, table.level):
+        for place, rule, row, key in open_[where]:
+            verdicts[place] = rows.kept[key] = _settle(place[0], rule, group, row, reference)
+    return [verdicts[place] for place in sorted(verdicts)]
 
 
 def alarm_budget(checks: Sequence[Check], cells: Sequence[int], alarm: float) -> list[float]:

@@ -104,14 +104,32 @@ def measures(
         )
     if not len(frame):
         raise DataError("the rows are empty: there is nothing to measure.")
+    return measure_pieces([frame], methods, keys, level, null, reference, mcse, failures, wanted, winsorise)
+
+
+def measure_pieces(
+    frames: Iterable[pd.DataFrame],
+    methods: Sequence[str],
+    keys: Sequence[str],
+    level: float = 0.95,
+    null: float | Mapping[str, float] = 0,
+    reference: str | None = None,
+    mcse: Literal["jackknife", "normal"] = "jackknife",
+    failures: Literal["available", "complete", "penalised"] = "available",
+    only: Iterable[str] | None = None,
+    winsorise: float | None = None,
+) -> pd.DataFrame:
+    """`measures` of rows that come in pieces, each with whole groups of `keys`; `methods` are those of all pieces."""
+    wanted = _check_options(level, mcse, failures, only, winsorise)
     pieces = []
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        for key, part in frame.groupby(keys, sort=True, dropna=False) if keys else [((), frame)]:
-            here = dict(zip(keys, key, strict=True))
-            group = build_group(part, methods, level, failures)
-            at = float(null.get(str(here.get("parameter")), 0.0)) if isinstance(null, Mapping) else float(null)
-            table = _measure_table(group, level, at, reference or methods[0], mcse == "normal", winsorise)
-            pieces.append(_long(here, group.methods, {name: table[name]() for name in wanted}))
+        for frame in frames:
+            for key, part in frame.groupby(list(keys), sort=True, dropna=False) if keys else [((), frame)]:
+                here = dict(zip(keys, key, strict=True))
+                group = build_group(part, list(methods), level, failures)
+                at = float(null.get(str(here.get("parameter")), 0.0)) if isinstance(null, Mapping) else float(null)
+                table = _measure_table(group, level, at, reference or methods[0], mcse == "normal", winsorise)
+                pieces.append(_long(here, group.methods, {name: table[name]() for name in wanted}))
     return pd.concat(pieces, ignore_index=True)
 
 

@@ -8,8 +8,9 @@ import pandas as pd
 
 from vcbench.errors import StoreError, did_you_mean
 from vcbench.study.rows import PER_PARAMETER
+from vcbench.study.shards import ROWS
 from vcbench.study.spec import Spec
-from vcbench.study.store import SPEC, find_shard, read_rows, read_run
+from vcbench.study.store import SPEC, find_shard, read_run, read_shard
 from vcbench.study.work import Task, run_task
 
 NUMBERS = (*PER_PARAMETER, "loglik", "n_iter", "n_eval")
@@ -52,9 +53,11 @@ def replay(folder: Path | str, row: str) -> Replay:
         raise StoreError(
             f"row `{row}`: replicate {replicate} is not stored (not run yet, or beyond the method's replicates)."
         )
-    first, last = shard
-    rows = read_rows(folder)
-    stored = rows[(rows["condition"] == condition) & (rows["method"] == label) & (rows["replicate"] == replicate)]
+    first, last = shard.first, shard.last
+    rows = read_shard(folder / ROWS / shard.name).to_pandas()
+    if "p_value" not in rows:  # a shard of before tests
+        rows["p_value"] = np.nan
+    stored = rows[rows["replicate"] == replicate].sort_values("parameter")
     if method.long:
         first, last = replicate, replicate
     task = Task(ids.index(condition), (labels.index(label),), first, last - first + 1)

@@ -14,7 +14,7 @@ import pandas as pd
 from vcbench.errors import SpecError
 from vcbench.study.acceptance import check_rows, select
 from vcbench.study.conditions import Condition
-from vcbench.study.measures import measures
+from vcbench.study.parts import Rows, as_parts, measure_parts
 from vcbench.study.spec import Spec
 
 Sizes = Mapping[str, int]  # replicates by condition id
@@ -61,13 +61,13 @@ def check_until(spec: Spec, reps: int | None, until_mcse: bool) -> None:
         raise SpecError("give either a number of replicates or until_mcse: a run cannot keep to both.")
 
 
-def standings(spec: Spec, rows: pd.DataFrame) -> list[Standing]:
+def standings(spec: Spec, rows: pd.DataFrame | Rows) -> list[Standing]:
     """How the targets of `[precision]` stand, one a condition, method and parameter they speak of."""
-    targets = spec.table.precision
-    if not targets or rows.empty:
+    targets, rows = spec.table.precision, as_parts(rows)
+    if not targets or not rows.conditions:
         return []
     only = {target.measure for target in targets.values()}
-    found = measures(rows, level=spec.table.level, reference=spec.table.reference, only=only)
+    found = measure_parts(rows, level=spec.table.level, reference=spec.table.reference, only=only)
     return [
         Standing(target.measure, str(row.condition), str(row.method), str(row.parameter), int(row.n), float(row.mcse),
                  target.mcse)
@@ -76,13 +76,13 @@ def standings(spec: Spec, rows: pd.DataFrame) -> list[Standing]:
     ]  # fmt: skip
 
 
-def next_sizes(spec: Spec, rows: pd.DataFrame, at: Sizes, until_mcse: bool = False) -> dict[str, int]:
+def next_sizes(spec: Spec, rows: pd.DataFrame | Rows, at: Sizes, until_mcse: bool = False) -> dict[str, int]:
     """The conditions that go on from `at`, and to how many replicates; empty once the run may stop.
 
     A target's next look is where √n says that it will hold, in whole blocks and at least one.
     """
     table = spec.table
-    here = rows[rows["replicate"] < rows["condition"].map(at)]
+    here = as_parts(rows).below(at)
     conditions = {c.id: c for c in spec.conditions}
     caps = {m.label: m.replicates for m in spec.methods}
     open_: dict[str, float] = {}
@@ -113,7 +113,7 @@ def _most(spec: Spec, condition: Condition) -> int:
     return min(spec.table.n_max, condition.replicates or spec.table.n_max)
 
 
-def target_lines(spec: Spec, rows: pd.DataFrame) -> list[str]:
+def target_lines(spec: Spec, rows: pd.DataFrame | Rows) -> list[str]:
     """How many of the precision targets hold, one line a target."""
     found = standings(spec, rows)
     lines = []

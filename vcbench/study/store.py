@@ -136,12 +136,12 @@ def copy_shard(source: Path, target: Path) -> None:
         _write_bytes(source.read_bytes(), target)
 
 
-def find_shard(folder: Path, condition: Condition, method: MethodEntry, replicate: int) -> tuple[int, int] | None:
-    """(first, last) of the shard that holds a replicate, None if there is none."""
+def find_shard(folder: Path, condition: Condition, method: MethodEntry, replicate: int) -> Shard | None:
+    """The shard that holds a replicate, None if there is none."""
     for shard in list_shards(folder):
         of_it = shard.condition == condition.id and shard.method == method_stream(method.label)
         if of_it and replicate in shard.replicates:
-            return shard.first, shard.last
+            return shard
     return None
 
 

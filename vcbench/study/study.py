@@ -17,6 +17,7 @@ from vcbench.study import pool
 from vcbench.study.acceptance import Verdict, check_rows
 from vcbench.study.cluster import executor_of, size_of
 from vcbench.study.measures import measures
+from vcbench.study.parts import measure_parts, read_parts
 from vcbench.study.plan import plan_tasks
 from vcbench.study.price import Price, price_study
 from vcbench.study.progress import choose_progress, now
@@ -61,7 +62,10 @@ class Run:
         defaults: dict[str, Any] = {"level": self.spec.table.level, "reference": self.spec.table.reference}
         if self.spec.table.measures:
             defaults["only"] = self.spec.table.measures
-        return measures(self.rows, **{**defaults, **options})
+        asked = {**defaults, **options}
+        if asked.get("by") is not None:
+            return measures(self.rows, **asked)
+        return measure_parts(read_parts(self.folder), **asked)
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +147,7 @@ class Study:
             tally = Tally.of(self.spec, tasks, total, n)
             display.start(tally, self.spec.table.title, self.spec.table.seed)
             interrupted, finished = True, set[Task]()
+            looked: dict[Any, Any] = {}  # what earlier looks found of conditions that do not grow
             try:
                 with _interrupts() as asked:
                     while True:
@@ -157,7 +162,7 @@ class Study:
                                 if asked.is_set():
                                     raise KeyboardInterrupt
                         more = goes_on(self.spec, reps, until_mcse)
-                        grown = next_sizes(self.spec, read_rows(folder), sizes, until_mcse) if more else {}
+                        grown = next_sizes(self.spec, read_parts(folder, looked), sizes, until_mcse) if more else {}
                         if not grown:
                             break
                         sizes |= grown
@@ -174,14 +179,14 @@ class Study:
                     else end_lines(summarise(folder), tally.elapsed, folder, interrupted)
                 )
                 if lines and not interrupted:
-                    lines += target_lines(self.spec, read_rows(folder))
+                    lines += target_lines(self.spec, read_parts(folder))
                 display.end(tally, lines, interrupted)
         return Run(folder, self.spec, self._render(folder) if report and part is None else None)
 
     def check(self, run: Run | str | Path) -> list[Verdict]:
         """The verdicts of the specification's acceptance checks on a run."""
         folder = run.folder if isinstance(run, Run) else Path(run)
-        return check_rows(self.spec, read_rows(folder))
+        return check_rows(self.spec, read_parts(folder))
 
     def with_seed(self, seed: int) -> "Study":
         """The same study from another seed: other data, and another `spec_hash`."""

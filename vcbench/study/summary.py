@@ -1,16 +1,22 @@
 """A run folder in a few lines: how many fits are in hand, how they ended, what they cost."""
 
+import math
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
-from vcbench.numbers import count, seconds
-from vcbench.study.store import read_rows, read_run
+from vcbench.numbers import count
+from vcbench.numbers import seconds as time_words
+from vcbench.study.parts import iter_fits
+from vcbench.study.store import read_run
 
-FIT = ["condition", "replicate", "method"]
+GOOD = ("CONVERGED", "AT_BOUNDARY")
+COLUMNS = ["fits", "ok", "boundary", "max_iter", "timeout", "failed", "skipped", "seconds", "where", "why"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,41 +37,46 @@ class Summary:
 
 
 def summarise(folder: Path | str) -> Summary:
-    """The summary of a run folder. `missing` counts the fits without an estimate."""
-    run, rows = read_run(folder), read_rows(folder)
-    columns = ["fits", "ok", "boundary", "max_iter", "timeout", "failed", "skipped", "seconds", "where", "why"]
-    if rows.empty:
-        return Summary(int(run.get("n_planned", 0)), 0, 0, pd.DataFrame(columns=columns), run)
-    estimated = rows.groupby(FIT)["estimate"].count() > 0
-    fits = rows.drop_duplicates(FIT).set_index(FIT)
+    """The summary of a run folder, read shard by shard. `missing` counts the fits without an estimate."""
+    run = read_run(folder)
+    ended: dict[str, Counter[str]] = {}
+    bad: dict[str, set[str]] = {}
+    why: dict[str, Counter[str]] = {}
+    seconds: dict[str, list[np.ndarray]] = {}
+    missing = 0
+    for shard, label, fits in iter_fits(folder, ["status", "message", "seconds"]):
+        ended.setdefault(label, Counter()).update(fits["status"])
+        seconds.setdefault(label, []).append(fits["seconds"].to_numpy(float))
+        missing += int((~fits["estimated"]).sum())
+        skipped = fits[fits["status"] == "SKIPPED"]
+        if len(skipped):
+            why.setdefault(label, Counter()).update(skipped["message"].dropna())
+        if not fits["status"].isin(GOOD).all():
+            bad.setdefault(label, set()).add(shard.condition)
     table = []
-    for label, part in fits.groupby("method", sort=False):
-        status = part["status"].value_counts()
-        bad = part[~part["status"].isin(["CONVERGED", "AT_BOUNDARY"])]
+    for label, status in ended.items():
+        fits, ok = sum(status.values()), sum(status[name] for name in GOOD)
+        took = np.concatenate(seconds[label])
+        took = took[~np.isnan(took)]
         table.append({
-            "method": label, "fits": len(part), "ok": len(part) - len(bad), "boundary": status.get("AT_BOUNDARY", 0),
-            "max_iter": status.get("MAX_ITER", 0), "timeout": status.get("TIMEOUT", 0),
-            "failed": status.get("FAILED", 0) + status.get("SINGULAR_V", 0), "skipped": status.get("SKIPPED", 0),
-            "seconds": part["seconds"].median(), "where": _where(bad), "why": _why(part),
+            "method": label, "fits": fits, "ok": ok, "boundary": status["AT_BOUNDARY"], "max_iter": status["MAX_ITER"],
+            "timeout": status["TIMEOUT"], "failed": status["FAILED"] + status["SINGULAR_V"],
+            "skipped": status["SKIPPED"], "seconds": float(np.median(took)) if len(took) else math.nan,
+            "where": _where(bad.get(label, set())), "why": why[label].most_common(1)[0][0] if why.get(label) else "",
         })  # fmt: skip
+    if not table:
+        return Summary(int(run.get("n_planned", 0)), 0, 0, pd.DataFrame(columns=COLUMNS), run)
     order = [entry["label"] for entry in run.get("methods", [])]
     methods = pd.DataFrame(table).set_index("method")
     methods = methods.loc[[m for m in order if m in methods.index] + [m for m in methods.index if m not in order]]
-    return Summary(int(run.get("n_planned", len(fits))), len(fits), int((~estimated).sum()), methods, run)
+    done = int(methods["fits"].sum())
+    return Summary(int(run.get("n_planned", done)), done, missing, methods, run)
 
 
-def _where(bad: pd.DataFrame) -> str:
+def _where(conditions: set[str]) -> str:
     """The conditions that hold what did not end well, if they are few."""
-    conditions = sorted(set(bad.index.get_level_values("condition")))
-    if not conditions:
-        return ""
-    return f"in condition{'s' if len(conditions) > 1 else ''} {', '.join(conditions)}" if len(conditions) <= 4 else ""
-
-
-def _why(part: pd.DataFrame) -> str:
-    """What was said of most of the fits that were skipped, such as that a program is not there."""
-    said = part.loc[part["status"] == "SKIPPED", "message"].dropna()
-    return str(said.value_counts().index[0]) if len(said) else ""
+    found = sorted(conditions)
+    return f"in condition{'s' if len(found) > 1 else ''} {', '.join(found)}" if 0 < len(found) <= 4 else ""
 
 
 def end_lines(
@@ -77,7 +88,7 @@ def end_lines(
     if interrupted or not summary.complete:
         word = "INTERRUPTED" if interrupted else "INCOMPLETE"
         head = f"{word} with {count(summary.done)} of {count(summary.planned)} fits in hand"
-    took = "" if elapsed is None else f"   {seconds(elapsed)}"
+    took = "" if elapsed is None else f"   {time_words(elapsed)}"
     lines = ["", head + took, ""]
     if len(summary.methods):
         width = max(6, *(len(str(label)) for label in summary.methods.index))
@@ -90,7 +101,7 @@ def end_lines(
             where = f"   ← {row['where']}" if row["where"] else ""
             lines.append(
                 f" {label!s:<{width}} {count(row['fits']):>8} {count(row['ok']):>8} {boundary:>9} {row['max_iter']:>9}"
-                f" {row['timeout']:>8} {row['failed']:>7} {row['skipped']:>8}  {seconds(row['seconds'])}{where}"
+                f" {row['timeout']:>8} {row['failed']:>7} {row['skipped']:>8}  {time_words(row['seconds'])}{where}"
             )
         lines += [f" {label} was skipped: {row['why']}" for label, row in summary.methods.iterrows() if row["why"]]
         lines.append("")

@@ -44,9 +44,10 @@ def card_and_variants(name: str) -> list["Card"]:
 def run_verdicts(folder: Path) -> list[Verdict]:
     """One verdict for each acceptance check of a run, condition, method and parameter; or each quantity calibrated."""
     from vcbench.study.acceptance import check_rows
+    from vcbench.study.parts import read_parts
     from vcbench.study.replay import read_stored_spec
     from vcbench.study.sbc_run import KIND
-    from vcbench.study.store import read_rows, read_run
+    from vcbench.study.store import read_run
 
     if read_run(folder).get("kind") == KIND:
         return _calibration_verdicts(folder)
@@ -54,7 +55,7 @@ def run_verdicts(folder: Path) -> list[Verdict]:
     if not spec.table.acceptance:
         return [_verdict(str(folder), "acceptance", "SKIPPED", "the study has no acceptance rules")]
     verdicts = []
-    for v in check_rows(spec, read_rows(folder)):
+    for v in check_rows(spec, read_parts(folder)):
         numbers = {key: _number(value) for key, value in asdict(v).items() if key not in ("verdict", "reason")}
         label = f"{v.measure} of {v.method}, {v.parameter}, condition {v.condition}"
         verdicts.append(_verdict(str(folder), label, v.verdict, v.detail, numbers))
