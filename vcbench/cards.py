@@ -117,17 +117,7 @@ class Card(Table):
                 " Use its model()."
             )
         frame = pd.read_csv(self.data_path())
-        try:
-            for column, expression in source.columns.items():
-                frame[column] = frame.eval(expression, engine="python")
-            if source.rows is not None:
-                frame = frame.query(source.rows, engine="python").reset_index(drop=True)
-        except (NameError, SyntaxError, ValueError, TypeError, KeyError) as error:
-            raise CardError(
-                f"{self.path.name}: an expression in [data] cannot be evaluated: {error}."
-                f" The data have the columns {', '.join(map(str, frame.columns))}."
-            ) from error
-        return frame
+        return prepare(frame, source.columns, source.rows, f"{self.path.name}: an expression in [data]")
 
     def data_path(self) -> Path:
         """The file the data are read from. Raises CardError if it is absent, saying how to provide it."""
@@ -181,6 +171,21 @@ class Card(Table):
         return generators.draw_card(source.generator, source.settings, source.seed)
 
 
+def prepare(frame: pd.DataFrame, columns: Mapping[str, str], rows: str | None, where: str) -> pd.DataFrame:
+    """The frame with `columns` added by expressions and those `rows` kept where one holds. Raises CardError, with
+    `where` naming what cannot be evaluated."""
+    try:
+        for column, expression in columns.items():
+            frame[column] = frame.eval(expression, engine="python")
+        if rows is not None:
+            frame = frame.query(rows, engine="python").reset_index(drop=True)
+    except (NameError, SyntaxError, ValueError, TypeError, KeyError) as error:
+        raise CardError(
+            f"{where} cannot be evaluated: {error}. The data have the columns {', '.join(map(str, frame.columns))}."
+        ) from error
+    return frame
+
+
 def load_card(name: str | os.PathLike[str]) -> Card:
     """The card of that name (`rat_weight`, `rat_weight:sex`) or path (`models/rat_weight.toml`, with `:sex` too).
 
@@ -228,6 +233,11 @@ def find_cards() -> dict[str, Path]:
         for path in sorted(folder.glob("*.toml")):
             found.setdefault(path.stem, path)
     return dict(sorted(found.items()))
+
+
+def data_folders() -> list[Path]:
+    """Where data are looked for, the first before the others: beside the cards, then those that are not shipped."""
+    return [*(folder / "data" for folder in _card_folders()), *_shared_folders()]
 
 
 def _card_folders() -> Iterator[Path]:

@@ -5,9 +5,9 @@
     design = { row = 10, col = 12, gen = { n = 24, random = true } }             a field of 120 plots, 24 varieties
     design = { subject = 30, arm = { levels = ["A", "B"], of = "subject" }, age = { draw = "normal", of = "subject" } }
 
-Rows are the combinations of the columns, the last one fastest: `n` levels, `levels`, `values` or `count` cross what
-stands before them; with `within` every level of that column has levels of its own; with `of` (or `random`, or `draw`)
-no row is added: each level of that column, or each row, is given one.
+Rows are the combinations of the columns: `n` levels, `levels`, `values` or `count` are crossed with the others; with
+`within` every level of that column has levels of its own; with `of` (or `random`, or `draw`) no row is added: each
+level of that column, or each row, is given one. The order in which columns are said does not matter.
 """
 
 from collections.abc import Mapping
@@ -137,24 +137,38 @@ Design = dict[str, Annotated[Column, BeforeValidator(_spelled_out, json_schema_i
 
 
 def check_design(design: Mapping[str, Column]) -> None:
-    """ValueError for a column that names one that does not stand before it, and for a design without rows."""
-    seen: list[str] = []
+    """ValueError for a column that names one that is not there or stands on itself, and for a design without rows."""
     for name, column in design.items():
         for key in ("within", "of"):
             other = getattr(column, key)
-            if other is not None and other not in seen:
-                known = f"the columns before it are {', '.join(seen)}" if seen else "no column stands before it"
-                raise ValueError(f"`{name}` is `{key}` `{other}`, but {known}.{did_you_mean(other, seen)}")
-        seen.append(name)
+            if other is not None and (other not in design or other == name):
+                others = [known for known in design if known != name]
+                known = f"the other columns are {', '.join(others)}" if others else "there is no other column"
+                raise ValueError(f"`{name}` is `{key}` `{other}`, but {known}.{did_you_mean(other, others)}")
     if not any(column.adds_rows for column in design.values()):
         raise ValueError("has no rows: say a factor, such as  subject = 20")
+    ordered(design)
+
+
+def ordered(design: Mapping[str, Column]) -> list[str]:
+    """The columns in the order they are made: those that add rows, then those given to rows; each after the one that it
+    is within or of, by name otherwise. ValueError for columns that stand on each other."""
+    left, done = sorted(design, key=lambda name: (not design[name].adds_rows, name)), list[str]()
+    while left:
+        ready = [name for name in left if {design[name].within, design[name].of} <= {None, *done}]
+        if not ready:
+            raise ValueError(f"{' and '.join(f'`{name}`' for name in left)} are within or of each other")
+        done.append(ready[0])
+        left.remove(ready[0])
+    return done
 
 
 def build_design(design: Mapping[str, Column], rng: np.random.Generator) -> dict[str, np.ndarray]:
     """The columns (n,) by name. ValueError for `sizes` of another number than there are levels."""
     columns: dict[str, np.ndarray] = {}
     rows = 1
-    for name, column in design.items():
+    for name in ordered(design):
+        column = design[name]
         if not column.adds_rows:
             columns[name] = _given(column, columns, rows, rng)
             continue

@@ -11,15 +11,18 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from pydantic import AfterValidator, Field, ValidationError, model_validator
 
-from vcbench.errors import DataError, did_you_mean
+from vcbench.errors import DataError, VcbenchError, did_you_mean
 from vcbench.model.component import Component
 from vcbench.model.model import Model
 from vcbench.study.by_formula import ByFormula
 from vcbench.study.genomic import Snp, SnpTraits
+from vcbench.study.incomplete import Incomplete, Thinned, incomplete
+from vcbench.study.missing import Missing
 from vcbench.study.said import said_by_card
 from vcbench.study.seeds import DATA, DESIGN, condition_key, generator
-from vcbench.study.settings import Count, Generator, Positive, Share, Variance, placeholder
+from vcbench.study.settings import Count, Generator, Positive, Shaped, Share, Variance, placeholder
 from vcbench.study.simulate import Simulator, build_simulator
+from vcbench.study.traits import Traits
 
 __all__ = [
     "GENERATORS", "ByFormula", "FromCard", "Generator", "OneWay", "RandomSlope", "Snp", "SnpTraits",
@@ -36,7 +39,7 @@ def _two_groups(n_groups: int) -> int:
 Groups = Annotated[int, AfterValidator(_two_groups)]
 
 
-class OneWay(Generator):
+class OneWay(Shaped):
     """y_ij = mean + u_i + e_ij: groups of `group_size` rows, or `sizes`; variances `sigma2`, `sigma2_e`, or `icc`.
 
     The total variance is 1 where `icc` is given.
@@ -85,7 +88,7 @@ class OneWay(Generator):
         groups = [_grouped(np.ones((len(codes), 1)), codes, ("(Intercept)",))]
         theta = (self.sigma2, self.sigma2_e) if self.icc is None else (self.icc, 1 - self.icc)
         if not (self.n_between or self.n_within):
-            return build_simulator(Model(placeholder(len(codes)), None, groups), theta, [self.mean])
+            return build_simulator(Model(placeholder(len(codes)), None, groups), theta, [self.mean], self.laws)
         between = rng.standard_normal((len(sizes), self.n_between))[codes]
         within = rng.standard_normal((len(codes), self.n_within))
         starts = np.cumsum([0, *sizes[:-1]])
@@ -94,10 +97,10 @@ class OneWay(Generator):
         names = ["(Intercept)", *(f"b{j + 1}" for j in range(self.n_between))]
         names += [f"w{j + 1}" for j in range(self.n_within)]
         model = Model(placeholder(len(codes)), X, groups, X_names=tuple(names))
-        return build_simulator(model, theta, [self.mean, *[0.0] * (len(names) - 1)])
+        return build_simulator(model, theta, [self.mean, *[0.0] * (len(names) - 1)], self.laws)
 
 
-class RandomSlope(Generator):
+class RandomSlope(Shaped):
     """y_ij = β_0 + β_1 t_j + b_0i + b_1i t_j + e_ij, b_i ~ N(0, Ω): every group is seen at the same `times`."""
 
     n_groups: Groups = 18
@@ -123,10 +126,10 @@ class RandomSlope(Generator):
         names = ("(Intercept)", "time")
         model = Model(placeholder(len(t)), A, [_grouped(A, codes, names)], X_names=names)
         (a, b), (_, c) = self.Omega
-        return build_simulator(model, (a, b, c, self.sigma2_e), self.beta)
+        return build_simulator(model, (a, b, c, self.sigma2_e), self.beta, self.laws)
 
 
-class VarianceComponents(Generator):
+class VarianceComponents(Shaped):
     """y = Xβ + Σ_k Z_k u_k + e, u_k ~ N(0, σ_k² I): the K-component model of dense predictors.
 
     Z_k (n, q_k) holds N(0, 1/q_k) numbers, so that σ_k² is the variance that component k gives to one observation.
@@ -174,16 +177,20 @@ class VarianceComponents(Generator):
         else:
             theta = [*[self.share / len(q)] * len(q), 1 - self.share]
         model = Model(placeholder(self.n), X, components, X_names=names)
-        return build_simulator(model, theta, [self.beta] * len(names))
+        return build_simulator(model, theta, [self.beta] * len(names), self.laws)
 
 
-class FromCard(Generator):
-    """The real design of a card, its truth the card's own REML or ML fit, or given by name in `theta` and `beta`."""
+class FromCard(Shaped):
+    """The real design of a card, its truth the card's own REML or ML fit, or given by name in `theta` and `beta`.
+
+    `missing`: how rows are lost (`missing`).
+    """
 
     card: str
     truth: Literal["reml", "ml"] = "reml"
     theta: dict[str, float] | None = None
     beta: dict[str, float] | None = None
+    missing: Missing | None = None
 
     def check_names(self) -> None:
         """ValueError for a name in `theta` or `beta` that the card's model does not have."""
@@ -196,7 +203,7 @@ class FromCard(Generator):
                     hint = did_you_mean(name, known)
                     raise ValueError(f"`{key}` names `{name}`; the card's model has {', '.join(known)}.{hint}")
 
-    def build(self, rng: np.random.Generator) -> Simulator:
+    def build(self, rng: np.random.Generator) -> Simulator | Thinned | Incomplete:
         from vcbench.cards import load_card
         from vcbench.fit import fit
 
@@ -211,7 +218,8 @@ class FromCard(Generator):
         for name in (*model.theta_names, *(model.X_names or ())):
             if name not in values:
                 raise DataError(f"card `{self.card}`: the truth lacks `{name}`. Give it in `theta` or `beta`.")
-        return build_simulator(model, values, [values[name] for name in model.X_names or ()], said=said)
+        fixed = [values[name] for name in model.X_names or ()]
+        return incomplete(build_simulator(model, values, fixed, self.laws, said), self.missing, rng)
 
 
 GENERATORS: dict[str, type[Generator]] = {
@@ -249,8 +257,13 @@ def draw_card(name: str, settings: Mapping[str, Any], seed: int) -> tuple[Model,
         raise DataError(f"generator `{name}`, `{key}`: {first['msg'].removeprefix('Value error, ')}.{hint}") from error
     key_ = condition_key({"generator": name, **dict(settings)})
     simulator = made.build(generator(seed, key_, DESIGN))
-    if not isinstance(simulator, Simulator):
+    if isinstance(simulator, Traits):
         raise DataError(f"generator `{name}` draws several traits; a card has one response. Take `snp`.")
+    if isinstance(simulator, Incomplete):
+        drawn, _ = simulator.draw_one(generator(seed, key_, 0, DATA))
+        if isinstance(drawn, VcbenchError):
+            raise drawn
+        return drawn, simulator.truth
     y = simulator.draw([generator(seed, key_, 0, DATA)])[:, 0]
     return simulator.model.replace(y=y), simulator.truth
 

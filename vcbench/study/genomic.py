@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from vcbench.errors import DataError, VcbenchError
 from vcbench.model.component import Component
 from vcbench.model.model import Model
-from vcbench.study.settings import Count, Generator, Positive, Share, placeholder
+from vcbench.study.settings import Count, Generator, Positive, Shaped, Share, placeholder
 from vcbench.study.simulate import Simulator, build_simulator
 from vcbench.study.traits import Traits
 
@@ -71,7 +71,7 @@ class Markers(Generator):
         return simulate_genotypes(self.n, self.p, seed=seed, maf=(low, high), rho=self.ld, block=self.ld_block)
 
 
-class Snp(Markers):
+class Snp(Markers, Shaped):
     """A polygenic trait: n people, p markers, K = WWᵀ/p of standardised genotypes, σ_u² = h2·total.
 
     Markers as in `Markers`; those without variation are drawn again. K is centred, of rank ≤ n − 1. `columns`: the
@@ -103,7 +103,8 @@ class Snp(Markers):
         W = (counts - counts.mean(axis=0)) / counts.std(axis=0)
         snp = Component(W / np.sqrt(self.p), name="snp") if self.columns else Component(K=W @ W.T / self.p, name="snp")
         model = Model(placeholder(self.n), None, [snp])
-        made = build_simulator(model, (self.h2 * self.total, (1 - self.h2) * self.total), [self.mean])
+        variances = (self.h2 * self.total, (1 - self.h2) * self.total)
+        made = build_simulator(model, variances, [self.mean], self.laws)
         if self._as_fitted:
             return made
         chosen = self._choose(rng)

@@ -11,7 +11,7 @@ from vcbench.fitted import CODES
 from vcbench.status import Status
 from vcbench.study.conditions import Condition
 from vcbench.study.entries import MethodEntry
-from vcbench.study.seeds import seed_text
+from vcbench.study.seeds import canonical_json, seed_text
 from vcbench.study.spec import Spec
 
 PER_FIT = ("loglik", "n_iter", "n_eval", "seconds", "cpu_seconds")
@@ -26,7 +26,8 @@ class BlockFit:
 
     NaN is nothing; a limit may be infinite. `interval` says what kind the limits are, null where there are none.
     `p_value` is that of a test of a component, in the rows of its parameters. `extra` holds a method's own numbers,
-    one mapping a replicate.
+    one mapping a replicate. Of data that lose rows, `n_obs` (R,) are those left, and a fit has no row of a parameter
+    that neither it nor the truth has.
     """
 
     parameters: tuple[str, ...]
@@ -45,6 +46,7 @@ class BlockFit:
     interval: str | None = "wald"
     level: float = 0.95
     extra: list[Mapping[str, Any]] = field(default_factory=list)
+    n_obs: np.ndarray | None = None
 
     @classmethod
     def empty(cls, parameters: Sequence[str], n: int, status: Status, message: str) -> "BlockFit":
@@ -55,17 +57,27 @@ class BlockFit:
 
     @classmethod
     def joined(cls, parts: Sequence["BlockFit"]) -> "BlockFit":
-        """Blocks of one method, one after the other."""
+        """Blocks of one method, one after the other; a parameter that one of them lacks is NaN there."""
         first = parts[0]
-        arrays: dict[str, Any] = {
-            name: np.concatenate([getattr(part, name) for part in parts]) for name in (*PER_PARAMETER, *PER_FIT)
-        }
+        names = tuple(dict.fromkeys(name for part in parts for name in part.parameters))
+        arrays: dict[str, Any] = {name: np.concatenate([getattr(part, name) for part in parts]) for name in PER_FIT}
+        for name in PER_PARAMETER:
+            arrays[name] = np.concatenate([_over(names, part, getattr(part, name)) for part in parts])
         interval = next((part.interval for part in parts if part.interval), None)
         return cls(
-            first.parameters, **arrays, status=[s for part in parts for s in part.status],
+            names, **arrays, status=[s for part in parts for s in part.status],
             message=[m for part in parts for m in part.message], interval=interval, level=first.level,
             extra=[e for part in parts for e in part.extra],
         )  # fmt: skip
+
+
+def _over(names: tuple[str, ...], part: BlockFit, values: np.ndarray) -> np.ndarray:
+    """(R, P) values of a block in the columns of `names`."""
+    if part.parameters == names:
+        return values
+    out = np.full((len(values), len(names)), np.nan)
+    out[:, [names.index(name) for name in part.parameters]] = values
+    return out
 
 
 def schema_of(spec: Spec) -> pa.Schema:
@@ -73,7 +85,8 @@ def schema_of(spec: Spec) -> pa.Schema:
 
     `interval` is null where a row has no limits: "wald" (symmetric on the natural scale), "wald-sd", "wald-log",
     "profile", "bootstrap-percentile", "bootstrap-basic", "bootstrap-bca" or "eti", a posterior's equal tails. Limits
-    may be infinite. `p_value` is null but in the rows of a component that the method tests.
+    may be infinite. `p_value` is null but in the rows of a component that the method tests. `n_obs`, the rows of the
+    data, is there where a study's data lose some.
     """
     text, number, whole = pa.string(), pa.float64(), pa.int64()
     fields = [("study", text), ("spec_hash", text), ("condition", text)]
@@ -83,6 +96,8 @@ def schema_of(spec: Spec) -> pa.Schema:
     fields += [("interval", text), ("level", number), ("p_value", number), ("loglik", number)]
     fields += [("status", text), ("code", text), ("message", text), ("n_iter", whole), ("n_eval", whole)]
     fields += [("seconds", number), ("cpu_seconds", number), ("seed_key", text)]
+    if any(condition.loses_rows for condition in spec.conditions):
+        fields.append(("n_obs", whole))
     return pa.schema(fields)
 
 
@@ -97,6 +112,11 @@ def factor_types(spec: Spec) -> dict[str, pa.DataType]:
         for name, found in levels.items()
     }
     return {name: pa.float64() if number[name] else pa.string() for name in levels}
+
+
+def _level(level: Any, kind: pa.DataType) -> Any:
+    """A level as its column holds it: where those of other conditions are text, a number is too."""
+    return canonical_json(level) if kind == pa.string() and isinstance(level, int | float) else level
 
 
 def build_table(
@@ -121,7 +141,7 @@ def build_table(
         "method": method.label,
         "criterion": method.criterion or "none",
     }
-    constant |= {f"factor_{name}": condition.factors.get(name) for name in factor_types(spec)}
+    constant |= {f"factor_{name}": _level(condition.factors.get(name), k) for name, k in factor_types(spec).items()}
     per_fit: dict[str, Any] = {
         "replicate": pa.array(replicates),
         "status": pa.array([str(status) for status in fit.status]),
@@ -133,6 +153,7 @@ def build_table(
         "n_eval": wholes(fit.n_eval),
         "seconds": numbers(fit.seconds),
         "cpu_seconds": numbers(fit.cpu_seconds),
+        "n_obs": wholes(np.full(R, np.nan) if fit.n_obs is None else fit.n_obs),
     }
     ravelled: dict[str, Any] = {name: numbers(getattr(fit, name).ravel()) for name in PER_PARAMETER}
     ravelled |= {name: numbers(getattr(fit, name).ravel(), infinite=True) for name in LIMITS}
@@ -149,7 +170,11 @@ def build_table(
             columns.append(pa.array(fit.parameters).take(pa.array(by_parameter)))
         else:
             columns.append(ravelled[item.name])
-    return pa.Table.from_arrays(columns, schema=schema_of(spec))
+    rows = pa.Table.from_arrays(columns, schema=schema_of(spec))
+    if not condition.loses_rows:
+        return rows
+    own = ~(np.isnan(fit.estimate).ravel() & np.isnan(_truth(truth, fit.parameters, R)))
+    return rows.filter(pa.array(own))
 
 
 def _truth(truth: Mapping[str, float] | Sequence[Mapping[str, float]], parameters: Sequence[str], R: int) -> np.ndarray:

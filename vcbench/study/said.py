@@ -89,6 +89,11 @@ class Said:
     equal: tuple[tuple[str, ...], ...] = ()
     name: str | None = None
 
+    @property
+    def response(self) -> str:
+        """What stands left of `~`."""
+        return self.formula.partition("~")[0].strip()
+
     def model(self) -> Model:
         """The Model. Raises FormulaError, DataError, ModelError."""
         return Model.from_formula(
@@ -102,7 +107,7 @@ class Said:
         """
         formula = self.formula
         if table.formula is not None:
-            own, left = self.formula.partition("~")[0].strip(), table.formula.partition("~")[0].strip()
+            own, left = self.response, table.formula.partition("~")[0].strip()
             if left not in ("", own):
                 raise DataError(
                     f"the formula `{table.formula}` has the response `{left}`; that of the data is `{own}`."

@@ -5,6 +5,8 @@ from typing import Annotated, ClassVar
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
+from vcbench.study.incomplete import Incomplete, Thinned
+from vcbench.study.laws import Laws, LawText
 from vcbench.study.simulate import Simulator
 from vcbench.study.traits import Traits
 
@@ -15,7 +17,7 @@ Count = Annotated[int, Field(ge=1)]
 
 
 class Generator(BaseModel):
-    """Settings of one condition. `build(rng)` draws the design."""
+    """Settings of one condition. `build(rng)` draws the design, and with it what draws the responses."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, validate_default=True)
     real: ClassVar[bool] = False
@@ -26,7 +28,7 @@ class Generator(BaseModel):
         """True where every replicate has a design of its own."""
         return bool(getattr(self, "redraw", False))
 
-    def build(self, rng: np.random.Generator) -> Simulator | Traits:
+    def build(self, rng: np.random.Generator) -> Simulator | Thinned | Incomplete | Traits:
         """The design, drawn with `rng`, with its truth."""
         raise NotImplementedError
 
@@ -36,6 +38,19 @@ class Generator(BaseModel):
         used = [names for names in used if names]
         if len(used) > 1:
             raise ValueError(f"`{used[0][0]}` and `{used[1][0]}` say the same thing twice: keep one of them")
+
+
+class Shaped(Generator):
+    """A generator whose effects and errors may have other laws than the normal (`laws`): `effects` for all components
+    or by name, `errors`."""
+
+    effects: dict[str, LawText] | LawText = "normal"
+    errors: LawText = "normal"
+
+    @property
+    def laws(self) -> Laws:
+        """Both together."""
+        return Laws(self.effects, self.errors)
 
 
 def placeholder(n: int) -> np.ndarray:

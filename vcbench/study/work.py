@@ -6,7 +6,7 @@ import socket
 import threading
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any
@@ -22,6 +22,7 @@ from vcbench.study.conditions import Condition
 from vcbench.study.derived import true_values
 from vcbench.study.entries import MethodEntry
 from vcbench.study.fitting import Streams, fit_block, thin
+from vcbench.study.incomplete import Incomplete, Thinned
 from vcbench.study.mutants import switched_in
 from vcbench.study.rows import BlockFit, build_table, numbers
 from vcbench.study.said import Said, said_by_card
@@ -30,6 +31,8 @@ from vcbench.study.simulate import Simulator
 from vcbench.study.spec import Spec
 from vcbench.study.traits import Traits
 
+Design = Simulator | Thinned | Incomplete | Traits
+DESIGNS = (Simulator, Thinned, Incomplete, Traits)
 KEPT_DESIGNS = 4
 BLAS_THREADS = (
     "OPENBLAS_NUM_THREADS",
@@ -75,7 +78,7 @@ class Result:
 class _Data:
     """Responses of a block: one model for all (Y), or one a replicate; the truth and how the model is said likewise."""
 
-    models: list[Model] | list[Traits]
+    models: Sequence[Model | VcbenchError] | Sequence[Traits]
     Y: np.ndarray | None
     truth: Any
     said: tuple[Said | None, ...] = ()
@@ -130,7 +133,7 @@ def lost_task(spec: Spec, stem: str, task: Task, status: Status, why: str) -> Re
         source = _prepare(spec, task.condition)
     except VcbenchError:
         source = None
-    if isinstance(source, Simulator | Traits):
+    if isinstance(source, DESIGNS):
         truth = _truth_of(spec, source)
         names = tuple(truth)
     elif isinstance(source, Model):
@@ -157,11 +160,22 @@ def _draw(spec: Spec, condition: Condition, task: Task) -> _Data:
         assert condition.generator is not None
         # the design comes from the replicate's own stream
         drawn: Any = [condition.generator.build(rng) for rng in rngs]
-        models = [one.model.replace(y=one.draw([rng])[:, 0]) for one, rng in zip(drawn, rngs, strict=True)]
-        return _Data(models, None, [_truth_of(spec, one) for one in drawn], tuple(one.said for one in drawn))
+        each = [_draw_one(one, rng) for one, rng in zip(drawn, rngs, strict=True)]
+        return _Data([m for m, _ in each], None, [_truth_of(spec, one) for one in drawn], tuple(s for _, s in each))
+    if isinstance(source, Incomplete):
+        each = [_draw_one(source, rng) for rng in rngs]
+        truth = _truth_of(spec, source)
+        return _Data([m for m, _ in each], None, [truth] * len(each), tuple(said for _, said in each))
     if isinstance(source, Traits):
         return _Data([source], source.draw(rngs), source.truth)
     return _Data([source.model], source.draw(rngs), _truth_of(spec, source), (source.said,))
+
+
+def _draw_one(source: Any, rng: np.random.Generator) -> tuple[Model | VcbenchError, Said | None]:
+    """A replicate that is a model by itself, and how it is said."""
+    if isinstance(source, Incomplete):
+        return source.draw_one(rng)
+    return source.model.replace(y=source.draw([rng])[:, 0]), source.said
 
 
 def _said_of(condition: Condition) -> Said | None:
@@ -171,17 +185,17 @@ def _said_of(condition: Condition) -> Said | None:
     return None if condition.card is None else said_by_card(load_card(condition.card))
 
 
-def _truth_of(spec: Spec, source: Simulator | Traits) -> dict[str, float]:
+def _truth_of(spec: Spec, source: Design) -> dict[str, float]:
     """The true values, with those of the functions that the study derives."""
     if isinstance(source, Traits):
         return source.truth
     return source.truth | true_values(source.model, source.truth, spec.table.derive)
 
 
-_prepared: dict[tuple[str, int], Model | Simulator | Traits | None] = {}
+_prepared: dict[tuple[str, int], Model | Design | None] = {}
 
 
-def _prepare(spec: Spec, index: int) -> Model | Simulator | Traits | None:
+def _prepare(spec: Spec, index: int) -> Model | Design | None:
     """A condition's design, kept for the next block: the card's Model, a Simulator or Traits; None if redrawn."""
     where = (spec.spec_hash, index)
     if where not in _prepared:
@@ -191,7 +205,7 @@ def _prepare(spec: Spec, index: int) -> Model | Simulator | Traits | None:
     return _prepared[where]
 
 
-def _build(spec: Spec, condition: Condition) -> Model | Simulator | Traits | None:
+def _build(spec: Spec, condition: Condition) -> Model | Design | None:
     if condition.generator is None:
         from vcbench.cards import load_card
 
@@ -222,18 +236,34 @@ def _fit(
         kept,
     )
     if data.Y is None:
-        redrawn: list[Any] = data.models
-        each = [fit_block(one, one.y[:, None], method, level, streams.at(j)) for j, one in enumerate(redrawn)]
+        redrawn: Sequence[Any] = data.models
+        each = [_fit_one(one, tuple(data.truth[j]), method, level, streams.at(j)) for j, one in enumerate(redrawn)]
         warned = sum((more for _, _, more in each), Counter[str]())
         path = each[0][1]
         fit = BlockFit.joined([one for one, _, _ in each])
     else:
-        model = data.models[0]
+        model: Any = data.models[0]
         _warm(spec, condition, model, data.Y, method)
         fit, path, warned = fit_block(model, data.Y, method, level, streams)
         if task.first == 0 and path is None and spec.table.trace and method.kind == "solver":
             _, path, _ = fit_block(model, data.Y[:, :1], method, level)
+    if condition.loses_rows:
+        n = [getattr(model, "n_obs", np.nan) for model in data.models]
+        fit = replace(fit, n_obs=np.broadcast_to(np.array(n, float), (task.n,)))
     return fit, path if task.first == 0 and spec.table.trace else None, warned
+
+
+def _fit_one(
+    model: Model | VcbenchError, names: tuple[str, ...], method: MethodEntry, level: float, streams: Streams
+) -> tuple[BlockFit, np.ndarray | None, Counter[str]]:
+    """The fit of a replicate that is a model by itself; SKIPPED where what is left of its data is none."""
+    if isinstance(model, VcbenchError):
+        return BlockFit.empty(names, 1, Status.SKIPPED, str(model)), None, Counter()
+    fit, path, warned = fit_block(model, model.y[:, None], method, level, streams)
+    lost = tuple(name for name in names if name not in fit.parameters)  # a fixed effect whose level was lost
+    if lost and method.model is None:
+        fit = BlockFit.joined([fit, BlockFit.empty(lost, 0, Status.SKIPPED, "")])
+    return fit, path, warned
 
 
 _otherwise: dict[tuple[str, int, str], Model] = {}
@@ -242,13 +272,12 @@ _otherwise: dict[tuple[str, int, str], Model] = {}
 def _said_otherwise(spec: Spec, index: int, method: MethodEntry, data: _Data) -> _Data:
     """The same responses under the models that a method fits instead of their own. Raises VcbenchError."""
     assert method.model is not None
-    drawn: list[Any] = data.models
+    drawn: Sequence[Any] = data.models
     if any(said is None for said in data.said) or not data.said:
         raise DataError("the model of these data is not said by a formula, so that it cannot be said otherwise.")
     if data.Y is None:
         pairs = zip(data.said, drawn, strict=True)
-        made = [said.otherwise(method.model, one).replace(y=one.y) for said, one in pairs if said is not None]
-        return replace(data, models=made)
+        return replace(data, models=[_otherwise_alone(method, said, one) for said, one in pairs if said is not None])
     where = (spec.spec_hash, index, method.label)
     if where not in _otherwise:
         while len(_otherwise) >= KEPT_DESIGNS * len(spec.methods):
@@ -257,6 +286,17 @@ def _said_otherwise(spec: Spec, index: int, method: MethodEntry, data: _Data) ->
         assert said is not None
         _otherwise[where] = said.otherwise(method.model, drawn[0])
     return replace(data, models=[_otherwise[where]])
+
+
+def _otherwise_alone(method: MethodEntry, said: Said, drawn: Model | VcbenchError) -> Model | VcbenchError:
+    """The same of a replicate that is a model by itself; why not, where there is none."""
+    assert method.model is not None
+    if isinstance(drawn, VcbenchError):
+        return drawn
+    try:
+        return said.otherwise(method.model, drawn).replace(y=drawn.y)
+    except VcbenchError as error:
+        return error
 
 
 _warmed: set[tuple[str, str, str]] = set()
