@@ -41,6 +41,10 @@ class ClusterError(VcbenchError):
     """Workers that cannot be reached, or that are not fit for a run."""
 
 
+class ProgramError(VcbenchError):
+    """Another program that is needed is not here, or did not do its work."""
+
+
 class CardError(VcbenchError):
     """A model card that is missing or malformed."""
 

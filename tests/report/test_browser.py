@@ -210,9 +210,10 @@ def test_table__is_saved_as_it_is_shown(page, tmp_path):
 
 @pytest.mark.parametrize("width", [360, 768, 1280])
 def test_page__never_scrolls_sideways(browser, page_path, width):
-    for fragment in ("", "#v=nested", "#v=heat", "#v=values"):
-        with opened(browser, page_path, fragment, width=width) as seen:
-            assert seen.evaluate("document.scrollingElement.scrollWidth") <= width
+    with opened(browser, page_path, width=width) as seen:
+        for view in ("lolly", "nested", "heat", "values"):
+            seen.click(f'#live-scenarios button[data-key="v-{view}"]')
+            assert seen.evaluate("document.scrollingElement.scrollWidth") <= width, view
 
 
 def test_page__is_used_on_a_telephone(browser, page_path):

@@ -239,12 +239,23 @@ def report(
         bool,
         Parameter(negative="", show_default=False, help="Write reports/<name of the study>/ too, to be committed."),
     ] = False,
+    pdf: Annotated[
+        bool,
+        Parameter(negative="", show_default=False, help="Print report.pdf beside the page too, by Chromium."),
+    ] = False,
 ) -> int:
     """Render the report of a run from its rows and print its path."""
     from vcbench.report import publish as write
     from vcbench.report import render
 
-    print(render(folder, out))
+    if pdf:
+        from vcbench.report.pdf import find_browser, print_pdf
+
+        find_browser()  # before any work
+    page = render(folder, out)
+    print(page)
+    if pdf:
+        print(print_pdf(page))
     if publish:
         print(write(folder, Path("reports")))
     return 0

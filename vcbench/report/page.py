@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from importlib.resources import files
+from shlex import quote
 from typing import Any
 
 from vcbench import numbers as num
@@ -14,6 +15,7 @@ from vcbench.report.answers import answer
 from vcbench.report.explore import collect, pack
 from vcbench.report.findings import Findings
 from vcbench.report.groups import grouped
+from vcbench.report.messages import pattern, together
 from vcbench.report.pictures import Figure
 from vcbench.report.tables import Cell as TableCell
 from vcbench.report.tables import Table, cut, head
@@ -76,16 +78,22 @@ def command(found: Findings) -> str:
 def missing_table(found: Findings, most: int = 100) -> Table:
     """Missing results by method, status and message, each with a command that runs one of them again."""
     e = found.evidence
-    rows = []
+    alike: dict[tuple[str, str, str], list[Any]] = {}
     for r in found.missing.itertuples():
+        alike.setdefault((r.method, r.status, pattern(r.message)), []).append(r)
+    rows = []
+    for (method, status, _), part in sorted(alike.items(), key=lambda item: -sum(r.n for r in item[1])):
+        n = sum(r.n for r in part)
+        conditions = sorted({c for r in part for c in r.conditions})
+        row = quote(part[0].row)
         rows.append(
             (
-                head(r.method),
-                TableCell(r.status, None, "bad", number=False),
-                head(r.message or "no message"),
-                TableCell(num.count(r.n), r.n),
-                head(_places(found, r.conditions)),
-                head(f"vcbench study replay runs/{e.stem} --row {r.row}"),
+                head(method),
+                TableCell(status, None, "bad", number=False),
+                head(together([r.message for r in part]) or "no message"),
+                TableCell(num.count(n), n),
+                head(_places(found, conditions)),
+                head(f"vcbench study replay runs/{e.stem} --row {row}"),
             )
         )
     columns = ("method", "status", "message", "fits", "conditions", "run one of them again")

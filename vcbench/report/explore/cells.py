@@ -120,6 +120,7 @@ def cells(found: Findings) -> CellTable:
     told = [_judged(found, m, parameters) for m in _known(found.level) if m.key in simulated]
     told += [_of_fits(found, m, found.cost, m.key) for m in COSTS]
     told.append(_of_fits(found, DISTANCE, found.agreement, "largest"))
+    told.sort(key=lambda t: t.measure.key not in e.only)  # what the study is about comes first
     return CellTable(parameters, tuple(t for t in told if len(t.frame)))
 
 

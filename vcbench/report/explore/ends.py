@@ -4,6 +4,7 @@ from typing import Any
 
 from vcbench.report.evidence import GOOD
 from vcbench.report.findings import Findings
+from vcbench.report.messages import pattern, together
 
 
 def ends(found: Findings) -> dict[str, Any]:
@@ -23,10 +24,11 @@ def missing(found: Findings, most: int = 2000) -> list[dict[str, Any]]:
     at, who = _places(found)
     fits = found.evidence.fits
     bad = fits[~fits["status"].isin([*GOOD, "SKIPPED"])]
+    bad = bad.assign(pattern=[pattern(m) for m in bad["message"]])
     out = []
-    for (c, m, status, message), part in bad.groupby(["condition", "method", "status", "message"], sort=True):
-        row = f"{c}/{int(part['replicate'].min())}/{m}"
-        out.append({"c": at[c], "m": who[m], "status": status, "message": message, "n": len(part), "row": row})
+    for (c, m, status, _), part in bad.groupby(["condition", "method", "status", "pattern"], sort=True):
+        row, said = f"{c}/{int(part['replicate'].min())}/{m}", together(list(part["message"]))
+        out.append({"c": at[c], "m": who[m], "status": status, "message": said, "n": len(part), "row": row})
     return sorted(out, key=lambda entry: -entry["n"])[:most]
 
 

@@ -62,7 +62,7 @@ def speed(found: Findings) -> Iterator[Figure]:
     note = "Medians over conditions of the medians over data sets."
     table = Table("speed", title, columns, tuple(rows), note)
     frames = []
-    for series, column, title, expr, wanted in (
+    for series, column, named, expr, wanted in (
         (iterations, "n_iter", "Iterations", ITERATIONS, steps),
         (cpu, "cpu_seconds", "CPU time of one fit", marks.SECONDS, about(*TIMES)),
     ):
@@ -77,12 +77,12 @@ def speed(found: Findings) -> Iterator[Figure]:
         frame = frame.reindex([m for m in methods if m in frame.index])
         shown = num.seconds if column == "cpu_seconds" else num.count
         frame["tip"] = [f"{m}: {shown(float(series[m]))}" for m in frame.index]
-        frames.append((frame.rename_axis("method").reset_index(), small, title, expr))
+        frames.append((frame.rename_axis("method").reset_index(), small, named, expr))
 
     def draw(narrow: bool) -> Any:
         columns, width = layout(methods, len(frames), narrow)
         panels = []
-        for i, (frame, small, title, expr) in enumerate(frames):
+        for i, (frame, small, named, expr) in enumerate(frames):
             ends = pd.concat([frame["lo"], frame["hi"], frame["x"]]).dropna()
             domain, ticks = decades(ends.clip(lower=1) if expr is ITERATIONS else ends)
             if expr is ITERATIONS and ends.min() < 1:
@@ -92,7 +92,7 @@ def speed(found: Findings) -> Iterator[Figure]:
                     frame,
                     methods,
                     found.styles,
-                    title=title,
+                    title=named,
                     width=width,
                     labels=i % columns == 0,
                     scale="log",

@@ -65,7 +65,7 @@ vc.chart = (() => {
   }
   /* a method's name with its symbol, cut where there is no room */
   function name(m, x, y, room) {
-    const full = vc.data.methods[m].label, most = Math.floor(room / 6.4) - 2, said = full.length > most ? `${full.slice(0, Math.max(most - 1, 3))}…` : full;
+    const full = vc.data.methods[m].label, most = Math.floor((room - 16) / 7), said = full.length > most ? `${full.slice(0, Math.max(most - 1, 3))}…` : full;
     const group = vc.svg("g", {}, symbol(m, x + 5, y - 4), text(x + 14, y, said, { fill: INK, "font-weight": 600, "font-size": 12 }));
     if (said !== full) group.append(vc.svg("title", { text: full }));
     return group;

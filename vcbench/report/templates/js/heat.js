@@ -43,9 +43,10 @@ vc.views.values = (chosen, cells) => {
   const heads = ["condition", ...data.factors, "method", `${q.name}${q.unit ? `, ${q.unit}` : ""}`, q.e ? "MCSE" : q.lo ? "10 to 90 %" : "", q.whole ? "fits" : "data sets", ""].filter((head, i, all) => head || i === all.length - 1);
   const body = vc.el("tbody");
   for (const cell of cells.slice(0, MOST)) {
-    const condition = data.conditions[cell.c], number = (v, text) => vc.el("td", { class: "n", "data-v": v ?? "", text: text ?? vc.number(v) });
+    const condition = data.conditions[cell.c], number = (v, text) => vc.el("td", { class: "n", "data-v": v ?? "", "data-csv": v ?? "", text: text ?? vc.number(v) });
+    const [value, error] = q.e ? cell.t.replace(/\s*%$/, "").split(" ± ") : [];
     body.append(vc.el("tr", {}, vc.el("th", { scope: "row", "data-v": condition.id, "data-csv": condition.label, text: condition.label }), ...condition.levels.map((level) => vc.el("td", { "data-v": level, text: level || "–" })),
-      vc.el("td", { text: data.methods[cell.m].label }), number(cell.x), q.e ? number(cell.hi === null ? null : (cell.hi - cell.x) / 2, vc.number(cell.hi === null ? null : (cell.hi - cell.x) / 2, 2)) : q.lo ? number(cell.hi, `${vc.number(cell.lo, 3)} to ${vc.number(cell.hi, 3)}`) : "",
+      vc.el("td", { text: data.methods[cell.m].label }), number(cell.x, value), q.e ? number(cell.hi === null ? null : +((cell.hi - cell.x) / 2).toPrecision(4), error || "–") : q.lo ? number(cell.hi, `${vc.number(cell.lo, 3)} to ${vc.number(cell.hi, 3)}`) : "",
       number(cell.n), vc.el("td", { class: "off", text: cell.off ? "▲" : "" })));
   }
   const said = `${q.name}${q.whole ? "" : ` of ${chosen.parameter}`}: ${vc.plural(cells.length, "cell")}${cells.length > MOST ? `, the first ${MOST} of them here` : ""}`;

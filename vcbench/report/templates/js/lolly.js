@@ -7,8 +7,8 @@ vc.views.lolly = (chosen, cells, width) => {
   const said = (c) => { const full = data.conditions[c].label, most = Math.floor(room / 6) - 1; return full.length > most ? `${full.slice(0, most - 1)}…` : full; };
   const longest = Math.max(...order.map((c) => data.conditions[c].label.length));
   const room = Math.min(longest * 6.2 + 14, width * (width < 500 ? 0.42 : 0.3));
-  const columns = Math.max(1, Math.min(methods.length, Math.floor((width - room) / 118))), each = (width - room) / columns;
-  const bands = Math.ceil(methods.length / columns), tall = order.length * STEP, HEAD = 26, FOOT = 34;
+  const most = Math.max(1, Math.floor((width - room) / 118)), bands = Math.ceil(methods.length / most);
+  const columns = Math.ceil(methods.length / bands), each = Math.min((width - room) / columns, 330), tall = order.length * STEP, HEAD = 26, FOOT = 34;
   const [low, high] = k.limits(cells, q.target, q.log), at = k.scale(low, high, 8, each - 20, q.log);
   const svg = k.picture(width, bands * (HEAD + tall + FOOT), `Lolly plot: ${q.name}`), marks = [];
   const found = new Map(cells.map((cell) => [`${cell.c}/${cell.m}`, cell])), focus = vc.state.get("s");
@@ -37,9 +37,11 @@ vc.views.lolly = (chosen, cells, width) => {
         const mark = vc.svg("g", { "aria-label": vc.say(cell, q), class: "mark", "data-c": c, "data-m": m });
         mark.append(vc.svg("rect", { x: left, y: y - STEP / 2, width: each - 6, height: STEP, fill: "transparent" }));
         if (zero !== null) mark.append(k.line(zero, y, x, y, { stroke: colour, "stroke-width": 1.4 }));
-        if (cell.lo !== null) for (const [end, sign] of [[cell.lo, "("], [cell.hi, ")"]]) mark.append(k.text(left + at(end), y + 4, sign, { "text-anchor": "middle", fill: colour, "font-size": 12 }));
+        if (cell.lo !== null && cell.x >= low && cell.x <= high) for (const [end, sign] of [[cell.lo, "("], [cell.hi, ")"]]) mark.append(k.text(left + at(end), y + 4, sign, { "text-anchor": "middle", fill: colour, "font-size": 12 }));
         mark.append(k.symbol(m, x, y));
-        if (cell.off) mark.append(k.text(Math.min(left + at(Math.max(cell.x, cell.hi ?? cell.x)) + 6, left + each - 16), y + 3.5, "▲", { fill: k.FLAG, "font-size": 9 }));
+        const beyond = cell.x < low || cell.x > high;
+        if (beyond) mark.append(k.text(cell.x < low ? x + 8 : x - 8, y + 4, q.log ? k.label(cell.x, q.unit, true) : vc.number(cell.x, 3), { "text-anchor": cell.x < low ? "start" : "end", fill: k.INK, "font-size": 10.5, class: "halo" }));
+        else if (cell.off) mark.append(k.text(Math.min(left + at(Math.max(cell.x, cell.hi ?? cell.x)) + 6, left + each - 16), y + 3.5, "▲", { fill: k.FLAG, "font-size": 9 }));
         mark.addEventListener("click", () => vc.state.set({ s: data.conditions[c].id }));
         marks.push(mark);
         svg.append(mark);
@@ -49,6 +51,7 @@ vc.views.lolly = (chosen, cells, width) => {
   }
   vc.tips.rove(svg, marks);
   const target = q.target === null || q.log ? "" : ` Stems start at ${vc.number(q.target)}${q.unit === "%" ? " %" : ""}.`;
+  const wild = cells.some((cell) => cell.x < low || cell.x > high) ? " Values beyond the scale stand at its edge, written out." : "";
   const ends = q.e ? " Brackets: ± 2 Monte Carlo errors." : q.lo ? " Brackets: 10th and 90th percentile." : "";
-  return k.framed(svg, `${q.name}${q.whole ? "" : ` of ${chosen.parameter}`}, a column a method, a row a condition.${target}${ends}${cells.some((cell) => cell.off) ? " ▲ off by more than 2 MCSE." : ""} A press on a row shows its intervals and pairs below.`, `lolly-${q.key}`);
+  return k.framed(svg, `${q.name}${q.whole ? "" : ` of ${chosen.parameter}`}, a column a method, a row a condition.${target}${ends}${wild}${cells.some((cell) => cell.off) ? " ▲ off by more than 2 MCSE." : ""} A press on a row shows its intervals and pairs below.`, `lolly-${q.key}`);
 };

@@ -48,5 +48,5 @@ vc.views.nested = (chosen, cells, width) => {
   vc.tips.rove(svg, marks);
   const drawn = chosen.methods.filter((m) => cells.some((cell) => cell.m === m));
   const legend = vc.el("p", { class: "legend" }, ...drawn.map((m) => vc.el("span", {}, vc.el("i", { class: `glyph k${data.methods[m].colour}`, text: data.methods[m].glyph, "aria-hidden": "true" }), data.methods[m].label)));
-  return [legend, ...k.framed(svg, `${q.name}${q.whole ? "" : ` of ${chosen.parameter}`}${q.unit ? `, ${q.unit}` : ""}: a line a method; the strips give the levels of ${factors.map((f) => f.name).join(", ")}, the last varying fastest.`, `nested-${q.key}`)];
+  return [legend, ...k.framed(svg, `${q.name}${q.whole ? "" : ` of ${chosen.parameter}`}${q.unit ? `, ${q.unit}` : ""}: a line a method; the strips give the levels of ${factors.map((f) => f.name).join(", ")}, the last varying fastest.${cells.some((cell) => cell.x < low || cell.x > high) ? " Values beyond the scale are drawn at its edge." : ""}`, `nested-${q.key}`)];
 };

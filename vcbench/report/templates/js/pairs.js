@@ -8,7 +8,7 @@ vc.pairs = (() => {
     if (!mine.length) { vc.fill(box, vc.el("p", { class: "caption", text: data.pairs.cells.length ? "No pair is left by these filters." : "" })); return; }
     const k = vc.chart, offered = [...new Set(mine.map((e) => e.c))], place = vc.focused(offered);
     const entries = mine.filter((e) => e.c === place), named = data.methods[reference].label;
-    const width = vc.width(box), columns = Math.max(1, Math.min(entries.length, Math.floor(width / 240))), gap = 20, LEFT = 58, each = (width - (LEFT + gap) * columns + gap) / columns;
+    const width = vc.width(box), most = Math.max(1, Math.floor(width / 240)), columns = Math.ceil(entries.length / Math.ceil(entries.length / most)), gap = 20, LEFT = 58, each = Math.min((width - (LEFT + gap) * columns + gap) / columns, 420);
     const TALL = 150, HEAD = 40, FOOT = 28, rows = Math.ceil(entries.length / columns), svg = k.picture(width, rows * (HEAD + TALL + FOOT), "Bland–Altman plots"), marks = [];
     const all = entries.flatMap((e) => [...e.x, ...e.far.map((f) => f[1])]), x0 = Math.min(...all), x1 = Math.max(...all), pad = 0.05 * (x1 - x0) || 1;
     entries.forEach((e, i) => {

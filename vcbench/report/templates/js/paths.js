@@ -8,7 +8,7 @@ vc.paths = (() => {
     const id = vc.state.get("d"), named = offered.find((c) => data.conditions[c].id === id), place = named === undefined ? vc.focused(offered) : named;
     const panels = data.paths.filter((entry) => entry.c === place).map((entry) => ({ ...entry, lines: entry.lines.filter((line) => methods.has(line.m)) })).filter((entry) => entry.lines.length);
     const k = vc.chart, width = vc.width(box), columns = Math.max(1, Math.min(panels.length, Math.floor(width / 330))), LEFT = 52, gap = 16, TALL = 230, HEAD = 24, FOOT = 34;
-    const each = (width - (LEFT + gap) * columns + gap) / columns, rows = Math.ceil(panels.length / columns) || 1;
+    const each = Math.min((width - (LEFT + gap) * columns + gap) / columns, 640), rows = Math.ceil(panels.length / columns) || 1;
     const svg = k.picture(width, rows * (HEAD + TALL + FOOT), "Convergence paths"), marks = [];
     panels.forEach((entry, i) => {
       const left = LEFT + (i % columns) * (each + LEFT + gap), top = Math.floor(i / columns) * (HEAD + TALL + FOOT) + HEAD;

@@ -50,11 +50,11 @@
     }
     vc.all("table.sortable").forEach((table) => { if (!own.has(table.id)) vc.tables.follow(table); });
   }
-  function go(id) {
+  function go(id, behavior) {
     const target = id && document.getElementById(id);
     if (!target) return;
     for (let box = target.closest("details"); box; box = box.parentElement.closest("details")) box.open = true;
-    target.scrollIntoView();
+    target.scrollIntoView({ behavior: behavior || "auto" });
   }
   /* a link within the page keeps the filters; evidence of a verdict opens in the explorer */
   document.addEventListener("click", (event) => {
@@ -74,7 +74,7 @@
   addEventListener("resize", vc.later(() => { if (innerWidth !== wide) { wide = innerWidth; draw(); } }, 120));
   vc.filters.start();
   draw();
-  go(vc.state.get("t"));
+  go(vc.state.get("t"), "instant");
   root.dataset.ready = "yes";
   performance.mark("interactive");
 })();

@@ -13,6 +13,7 @@ vc.strip = (() => {
     });
     const open = vc.state.get("x", ""), sum = chosen.conditions.flatMap((c) => methods.map((m) => bad.get(`${c}/${m}`) || 0)).reduce((a, b) => a + b, 0);
     const all = chosen.conditions.flatMap((c) => methods.map((m) => total.get(`${c}/${m}`) || 0)).reduce((a, b) => a + b, 0);
+    if (!sum) { vc.fill(box, vc.el("p", { class: "caption", text: `Missing results: none of ${vc.number(all)} fits.` })); return; }
     const table = vc.el("table", { id: "t-strip", class: "sortable strip" },
       vc.el("caption", {}, vc.el("span", { text: `Missing results: ${vc.number(sum)} of ${vc.number(all)} fits${all ? ` (${vc.percent(sum / all)})` : ""}. A cell: fits without an answer, · where all have one; press it for the list.` })),
       vc.el("thead", {}, vc.el("tr", {}, vc.el("th", { scope: "col", text: "condition" }), ...methods.map((m) => vc.el("th", { scope: "col", class: "n", text: data.methods[m].label })))));

@@ -30,7 +30,7 @@ vc.tables = (() => {
   }
   function text(table) {
     const shown = vc.all("tr", table).filter((tr) => !tr.hidden);
-    const quoted = (cell) => `"${(cell.getAttribute("data-csv") || cell.innerText).trim().replace(/\s+/g, " ").replace(/"/g, '""')}"`;
+    const quoted = (cell) => `"${(cell.getAttribute("data-csv") ?? cell.innerText).trim().replace(/\s+/g, " ").replace(/"/g, '""')}"`;
     return shown.map((tr) => Array.from(tr.cells).map(quoted).join(",")).join("\r\n") + "\r\n";
   }
   function tools(table) {

@@ -39,8 +39,8 @@ vc.zip = (() => {
     const offered = [...new Set(mine.map((z) => z.c))];
     const worst = mine.slice().sort((a, b) => Math.abs(share(b) - data.level) - Math.abs(share(a) - data.level))[0].c;
     const place = data.conditions.some((c, i) => c.id === vc.state.get("s") && offered.includes(i)) ? vc.focused(offered) : worst;
-    const entries = mine.filter((z) => z.c === place), width = vc.width(box), columns = Math.max(1, Math.min(entries.length, Math.floor(width / 215)));
-    const gap = 22, LEFT = 34, each = (width - LEFT - gap * (columns - 1) - 6) / columns, TALL = 210, HEAD = 40, FOOT = 26, rows = Math.ceil(entries.length / columns);
+    const entries = mine.filter((z) => z.c === place), width = vc.width(box), most = Math.max(1, Math.floor(width / 215)), columns = Math.ceil(entries.length / Math.ceil(entries.length / most));
+    const gap = 22, LEFT = 34, each = Math.min((width - LEFT - gap * (columns - 1) - 6) / columns, 420), TALL = 210, HEAD = 40, FOOT = 26, rows = Math.ceil(entries.length / columns);
     const svg = k.picture(width, rows * (HEAD + TALL + FOOT), "Zip plot"), marks = [], range = limits(entries);
     const covered = data.measures.find((m) => m.key === "coverage");
     entries.forEach((entry, i) => {
