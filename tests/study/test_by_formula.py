@@ -35,6 +35,26 @@ CASES = {
 }  # fmt: skip
 
 
+def _all_cards() -> list[str]:
+    from vcbench.cards import find_cards, load_card
+
+    names = [name for card in find_cards() for name in (card, *load_card(card).variants)]
+    return [name for name in names if not load_card(name).simulated]
+
+
+def _mean_variance(simulator: object) -> float:
+    """tr V / n: the effects' part from Ω and the incidence, the residual's from R."""
+    from vcbench.inference.equations import Residuals
+
+    model, theta = simulator.model, simulator.theta
+    total = Residuals.at(model, theta).matrix().diagonal().mean()
+    for component, Omega in zip(model.components, model.Omegas(theta), strict=True):
+        factors = component.factors()
+        for a, b in np.ndindex(*Omega.shape):
+            total += Omega[a, b] * (factors[a] * factors[b]).sum(axis=1).mean()
+    return total
+
+
 def _generator(case: str, **more: object) -> ByFormula:
     formula, residual, theta, design, cov = CASES[case]
     given = {"residual": residual, "cov": cov or None, "formula": formula, "design": design, "theta": theta, **more}
@@ -195,3 +215,46 @@ def test_from_card__draws_the_structure_of_the_card() -> None:
 def test_laws__name_components_that_there_are() -> None:
     with pytest.raises(DataError, match="`effects` names `subjects`; the model has subject"):
         _generator("diag", effects={"subjects": "t(5)"}).build(generator(1, (0, 0), DESIGN))
+
+
+def test_data__a_real_design_at_the_fit_of_its_own_response() -> None:
+    """sleepstudy: θ and β are those of its REML fit but for the one that is said; the design is the data's."""
+    import vcbench as vc
+    from vcbench.cards import load_card
+
+    made = ByFormula(
+        data="sleepstudy", rows="Days > 1", columns={"day": "Days - 2"}, formula="Reaction ~ day + (1 | Subject)",
+        truth="reml", theta={"residual:var": 900.0},
+    ).build(generator(1, (0, 0), DESIGN))  # fmt: skip
+    frame = load_card("random_slope").data().query("Days > 1").assign(day=lambda f: f["Days"] - 2)
+    fit = vc.fit(vc.Model.from_formula("Reaction ~ day + (1 | Subject)", frame))
+    expected = {**fit.theta, **fit.beta, "residual:var": 900.0}
+    assert made.truth == pytest.approx(expected, rel=1e-10)
+    np.testing.assert_array_equal(made.model.X[:, 1], frame["day"])
+
+
+def test_data__that_are_absent_are_no_problem_of_the_specification() -> None:
+    text = 'title = "T"\nquestion = "Q?"\nseed = 1\nreplicates = 4\nmethods = ["ai"]\n[[data]]\ngenerator = "model"\n'
+    spec = read_spec(text + 'data = "no_such_data"\nformula = "y ~ 1 + (1 | g)"\ntruth = "reml"\n', "s.toml")
+    rows = run_task(spec, "s", Task(0, (0,), 0, 1)).parts[0].rows.to_pandas()
+    assert set(rows["status"]) == {"SKIPPED"}
+    assert "no data set `no_such_data`" in rows["message"][0]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", _all_cards())
+def test_from_card__draws_every_card(name: str) -> None:
+    """At its own fit: 300 responses have the mean Xβ and the variances of the model, within 5.5 of their SEs."""
+    from vcbench.errors import CardError
+    from vcbench.study.generators import FromCard
+
+    try:
+        simulator = FromCard(card=name).build(generator(1, (0, 0), DESIGN))
+    except CardError as error:
+        pytest.skip(str(error))
+    Y = simulator.draw([generator(5, (1, 2), r) for r in range(300)])
+    d = Y - simulator.fixed[:, None]
+    sd = d.std(axis=1)
+    assert (np.abs(d.mean(axis=1)) < 5.5 * sd / np.sqrt(300)).all()
+    total = d.var(axis=1).mean()
+    assert total == pytest.approx(_mean_variance(simulator), rel=0.1)

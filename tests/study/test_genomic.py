@@ -3,12 +3,14 @@
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from pydantic import ValidationError
+from references import table
 from scipy.stats import norm
 
 import vcbench as vc
-from vcbench.errors import SpecError
+from vcbench.errors import DataError, SpecError
 from vcbench.study import study, work
 from vcbench.study.generators import Snp, SnpTraits, draw_card
 from vcbench.study.replay import replay
@@ -318,3 +320,59 @@ def test_derive__of_a_name_that_the_model_lacks_is_skipped_with_the_reason(tmp_p
     run = Study.from_text(text, "derived").run(tmp_path / "run", workers=1, progress="none", report=False, reps=1)
     assert set(run.rows["status"]) == {"SKIPPED"}
     assert run.rows["message"].str.contains("snop").all()
+
+
+def test_genotypes__of_a_table_are_those_of_the_file(tmp_path: Path) -> None:
+    """A CSV with a missing call and a marker that does not vary; K is that of what is left, imputed at the mean."""
+    rng = np.random.default_rng(4)
+    G = rng.binomial(2, 0.4, (12, 30)).astype(float)
+    G[:, 5] = 1.0
+    frame = pd.DataFrame(G, columns=[f"m{j}" for j in range(30)])
+    frame.iloc[3, 7] = np.nan
+    frame.insert(0, "id", [f"i{i}" for i in range(12)])
+    frame.to_csv(tmp_path / "g.csv", index=False)
+    made = Snp(genotypes=str(tmp_path / "g.csv"), h2=0.4).build(_design())
+    G[3, 7] = np.delete(G[:, 7], 3).mean()
+    G = np.delete(G, 5, axis=1)
+    W = (G - G.mean(axis=0)) / G.std(axis=0)
+    np.testing.assert_allclose(made.model.components[0].K, W @ W.T / 29, atol=1e-12)
+    transposed = frame.set_index("id").T.rename_axis("snp").reset_index()
+    transposed.insert(1, "allele1", "A")
+    transposed.insert(2, "allele0", "C")
+    transposed.to_csv(tmp_path / "t.csv", index=False)
+    again = Snp(genotypes=str(tmp_path / "t.csv"), h2=0.4).build(generator(1, (0, 0), DESIGN))
+    np.testing.assert_allclose(again.model.components[0].K, made.model.components[0].K, atol=1e-12)
+    part = Snp(genotypes=str(tmp_path / "g.csv"), n=8, p=10, n_causal=3).build(generator(1, (0, 0), DESIGN))
+    assert part.model.n_obs == 8
+    assert part.roots[0].shape == (8, 3)
+    with pytest.raises(DataError, match="`n` = 13, but"):
+        Snp(genotypes=str(tmp_path / "g.csv"), n=13).build(generator(1, (0, 0), DESIGN))
+    with pytest.raises(ValidationError, match="say the same thing twice"):
+        Snp(genotypes="g", ld=0.5)
+
+
+@table.with_data
+@pytest.mark.parametrize(("name", "n", "p"), [("wheat599_markers", 599, 1279), ("mouse_hs1940_geno", 1940, 12226)])
+def test_genotypes__of_the_shared_data(name: str, n: int, p: int) -> None:
+    from vcbench.study.real_genotypes import read_counts
+
+    counts = read_counts(name)
+    assert counts.shape[0] == n
+    assert 0.8 * p < counts.shape[1] <= p
+    assert not np.isnan(counts).any()
+
+
+def test_genotypes__of_plink_files_are_those_that_were_written(tmp_path: Path) -> None:
+    from vcbench.genetics.simulate import simulate_genotypes
+    from vcbench.study.real_genotypes import read_counts
+
+    drawn = simulate_genotypes(50, 40, seed=3, maf=(0.1, 0.5), missing=0.05)
+    drawn.write(tmp_path / "g")
+    calls = drawn.read(None, slice(None)).astype(float)
+    calls[calls < 0] = np.nan
+    expected = np.where(np.isnan(calls), np.nanmean(calls, axis=0), calls)
+    counts = read_counts(str(tmp_path / "g"))
+    same = [np.allclose(a, b) or np.allclose(a, 2 - b) for a, b in zip(counts.T, expected.T, strict=True)]
+    assert all(same)
+    made = SnpTraits(genotypes=str(tmp_path / "g"), n=30, p=20, rho_g=0.5, n_causal=5).build(_design())
+    assert made.draw(_rngs(2)).shape == (30, 2, 2)

@@ -21,13 +21,16 @@ DRAWS = 20  # of genotypes, until every marker varies
 class Markers(Generator):
     """n people at p markers, and which of them act.
 
-    Minor allele frequencies are uniform on `maf`. `ld`: the correlation of neighbours in the Gaussian sequence that
-    haplotypes are cut from, afresh every `ld_block` markers (`vcbench.genetics.simulate`); 0 is no linkage.
+    `genotypes`: real ones of a PLINK prefix or a CSV file (`real_genotypes`), all of them, or as many people and
+    markers as `n` and `p` say, chosen at random. Else they are drawn: minor allele frequencies are uniform on `maf`;
+    `ld` is the correlation of neighbours in the Gaussian sequence that haplotypes are cut from, afresh every `ld_block`
+    markers (`vcbench.genetics.simulate`); 0 is no linkage.
     `n_causal`, or `causal` as a share: as many markers have an effect, the same ones in every replicate; the model is
     still that of all markers. Effects of an allele have variance ∝ (2f(1−f))^alpha; alpha = −1, the model that is
     fitted, gives every marker the same part of the variance.
     """
 
+    genotypes: str | None = None
     n: Annotated[int, Field(ge=3)] = 300
     p: Count = 600
     maf: list[Frequency] = Field(default=[0.05, 0.5], min_length=2, max_length=2)
@@ -40,7 +43,9 @@ class Markers(Generator):
     @model_validator(mode="after")
     def _check_markers(self) -> "Markers":
         self._either(("n_causal",), ("causal",))
-        if self.n_causal is not None and self.n_causal > self.p:
+        self._either(("genotypes",), ("maf", "ld", "ld_block"))
+        known = self.genotypes is None or "p" in self.model_fields_set
+        if known and self.n_causal is not None and self.n_causal > self.p:
             raise ValueError(f"`n_causal` = {self.n_causal} is more than the p = {self.p} markers")
         if self.maf[0] > self.maf[1]:
             raise ValueError(f"`maf` must rise, not {self.maf}")
@@ -51,11 +56,29 @@ class Markers(Generator):
         """True where every marker has an effect, as the model says."""
         return self.n_causal is None and self.causal is None and self.alpha == -1.0
 
-    def _choose(self, rng: np.random.Generator) -> np.ndarray:
-        """Positions of the causal markers, ascending."""
-        count = self.p if self.causal is None else max(1, round(self.causal * self.p))
+    def _choose(self, rng: np.random.Generator, p: int) -> np.ndarray:
+        """Positions of the causal ones of p markers, ascending. DataError for more than there are."""
+        count = p if self.causal is None else max(1, round(self.causal * p))
         count = count if self.n_causal is None else self.n_causal
-        return np.sort(rng.choice(self.p, count, replace=False))
+        if count > p:
+            raise DataError(f"`n_causal` = {count} is more than the {p} markers of `{self.genotypes}` that vary.")
+        return np.sort(rng.choice(p, count, replace=False))
+
+    def _real(self, rng: np.random.Generator) -> np.ndarray:
+        """The real counts (n, p), or as many of them as are asked for; no column constant."""
+        from vcbench.study.real_genotypes import read_counts
+
+        assert self.genotypes is not None
+        counts = read_counts(self.genotypes)
+        for axis, key in enumerate(("n", "p")):
+            if key not in self.model_fields_set:
+                continue
+            there, wanted = counts.shape[axis], getattr(self, key)
+            if wanted > there:
+                raise DataError(f"`{key}` = {wanted}, but `{self.genotypes}` has {there}.")
+            counts = counts.take(np.sort(rng.choice(there, wanted, replace=False)), axis=axis)
+            counts = counts[:, np.ptp(counts, axis=0) > 0]
+        return np.ascontiguousarray(counts)
 
     def _shares(self, frequency: np.ndarray) -> np.ndarray:
         """√ of each causal marker's part of the genetic variance, (2f(1−f))^(1 + alpha) over their sum."""
@@ -63,7 +86,9 @@ class Markers(Generator):
         return np.sqrt(s / s.sum())
 
     def _source(self, rng: np.random.Generator) -> Any:
-        """The genotypes, drawn when they are read."""
+        """The genotypes; those that are drawn are when they are read."""
+        if self.genotypes is not None:
+            return self._real(rng)
         from vcbench.genetics.simulate import simulate_genotypes
 
         low, high = self.maf
@@ -86,6 +111,8 @@ class Snp(Markers, Shaped):
 
     def counts(self, rng: np.random.Generator) -> np.ndarray:
         """Allele counts (n, p), no column constant. DataError where markers in linkage are too rare for that."""
+        if self.genotypes is not None:
+            return self._real(rng)
         if self.ld:
             for _ in range(DRAWS):
                 counts = self._source(rng).read(None, slice(None)).astype(float)
@@ -100,14 +127,15 @@ class Snp(Markers, Shaped):
 
     def build(self, rng: np.random.Generator) -> Simulator:
         counts = self.counts(rng)
+        n, p = counts.shape
         W = (counts - counts.mean(axis=0)) / counts.std(axis=0)
-        snp = Component(W / np.sqrt(self.p), name="snp") if self.columns else Component(K=W @ W.T / self.p, name="snp")
-        model = Model(placeholder(self.n), None, [snp])
+        snp = Component(W / np.sqrt(p), name="snp") if self.columns else Component(K=W @ W.T / p, name="snp")
+        model = Model(placeholder(n), None, [snp])
         variances = (self.h2 * self.total, (1 - self.h2) * self.total)
         made = build_simulator(model, variances, [self.mean], self.laws)
         if self._as_fitted:
             return made
-        chosen = self._choose(rng)
+        chosen = self._choose(rng, p)
         root = np.sqrt(self.h2 * self.total) * W[:, chosen] * self._shares(counts[:, chosen].mean(axis=0) / 2)
         return replace(made, roots=(root,))
 
@@ -174,7 +202,7 @@ class SnpTraits(Markers):
         sigma_g, sigma_e = self.covariances()
         if self._as_fitted:
             return Traits(matrix, eigen.vectors * np.sqrt(eigen.values), sigma_g, sigma_e, self.mean)
-        chosen = self._choose(rng)
+        chosen = self._choose(rng, genotypes.n_variants)
         causal = genotypes.select(variants=chosen)
         parts = [(block.W.astype(float), block.facts.frequency) for block in causal.blocks(standardise="unit")]
         W, frequency = (np.concatenate(part, axis=-1) for part in zip(*parts, strict=True))
