@@ -97,14 +97,16 @@ def run_pool(spec: Any, stem: str, tasks: list[Any], workers: int, run: Any = No
     left = sorted(tasks, key=lambda task: not is_long(spec, task))
     alone = 0
     while left:
+        rounds = [[task] for task in left[:alone]] or [list(left)]
         n = 1 if alone else workers
         with _spawned(n) as pool:
             try:
-                for result in run_on(spec, stem, left[:1] if alone else list(left), pool, n, run):
-                    if result is not None:
-                        left.remove(result.task)
-                    yield result
-                alone -= 1
+                for some in rounds:
+                    for result in run_on(spec, stem, some, pool, n, run):
+                        if result is not None:
+                            left.remove(result.task)
+                        yield result
+                    alone = max(0, alone - 1)
             except BrokenProcessPool:
                 if alone:
                     yield (lost or lost_task)(spec, stem, left.pop(0), Status.FAILED, DIED)

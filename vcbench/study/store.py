@@ -123,10 +123,10 @@ def _write_bytes(data: Any, path: Path) -> None:
     except OSError as error:
         with contextlib.suppress(OSError):
             aside.unlink()
-        free = shutil.disk_usage(path.parent).free / 1e6
+        free = shutil.disk_usage(path.parent).free
         raise RunStopped(
-            f"`{path}` cannot be written: {error.strerror or error} ({len(memoryview(data)) / 1e6:.3g} MB wanted,"
-            f" {free:.3g} MB free). What was finished is kept; the same command continues once there is room."
+            f"`{path}` cannot be written: {error.strerror or error} ({len(memoryview(data)):,} bytes wanted, {free:,}"
+            " free). What was finished is kept; the same command continues once there is room."
         ) from error
 
 
