@@ -10,8 +10,7 @@ from vcbench.study.spec import Spec
 # Iterations a fit takes as a rule: second-order methods a handful, EMs hundreds to thousands.
 ITERATIONS = {
     "em": 800, "em-simplified": 800, "em-reml": 800, "em-henderson": 800, "ecme": 800, "px-em": 100,
-    "px-em-component": 80, "px-em-full": 60, "moments": 1, "minque": 2,
-    "anova": 1,
+    "px-em-component": 80, "px-em-full": 60, "squarem": 150, "daarem": 50, "moments": 1, "minque": 2, "anova": 1,
 }  # fmt: skip
 SECOND_ORDER = 8
 POSTERIOR = {  # once a condition and process (compiling), then each fit
