@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow.compute as pc
 
 from vcbench.status import Status
-from vcbench.study import acceptance, estimators, fitting, measures, rows, work
+from vcbench.study import estimators, fitting, measures, parts, rows, work
 from vcbench.study.derived import name_of
 from vcbench.study.groups import Group
 from vcbench.study.rows import BlockFit
@@ -24,13 +24,13 @@ ENDED_WELL = tuple(str(status) for status in Status if status.ok)
 
 
 @contextmanager
-def _changed(change: Change, level: float | None = None) -> Iterator[None]:
-    """Every block of fits passes through `change`; made at another confidence level than the study's where given."""
+def _changed(change: Change) -> Iterator[None]:
+    """Every block of fits passes through `change`."""
     own = work.fit_block
 
-    def fit_block(model: Any, Y: np.ndarray, method: Any, asked: float, *more: Any) -> tuple:
-        fit, path, warned = own(model, Y, method, level or asked, *more)
-        return change(fit, asked), path, warned
+    def fit_block(model: Any, Y: np.ndarray, method: Any, level: float, *more: Any) -> tuple:
+        fit, path, warned = own(model, Y, method, level, *more)
+        return change(fit, level), path, warned
 
     with mock.patch.object(work, "fit_block", fit_block):
         yield
@@ -76,12 +76,13 @@ def _se_of_the_sd(fit: BlockFit, level: float) -> BlockFit:
     """O4: se(σ̂) = se(σ̂²)/2σ̂, given as that of σ̂²."""
     variance = np.array([":var" in name for name in fit.parameters])
     with np.errstate(divide="ignore", invalid="ignore"):
-        return replace(fit, se=np.where(variance, fit.se / (2 * np.sqrt(np.abs(fit.estimate))), fit.se))
+        se = np.where(variance, fit.se / (2 * np.sqrt(np.abs(fit.estimate))), fit.se)
+    return _wald(fit, se, level)
 
 
-def _said_level(fit: BlockFit, level: float) -> BlockFit:
-    """O5: limits at one level under the name of another."""
-    return replace(fit, level=level)
+def _one_sided(fit: BlockFit, level: float) -> BlockFit:
+    """O5: θ̂ ± z_level·se for θ̂ ± z_(1 + level)/2·se."""
+    return _wald(fit, fit.se, 2 * level - 1)
 
 
 def _swapped(fit: BlockFit, level: float) -> BlockFit:
@@ -152,7 +153,7 @@ def _blocks_begun_are_done() -> Iterator[None]:
 
 @contextmanager
 def _failures_left_out() -> Iterator[None]:
-    """O11: the rows of fits that did not end well are not written."""
+    """O11: the rows of fits that did not converge are not written."""
 
     def build_table(*arguments: Any) -> Any:
         table = rows.build_table(*arguments)
@@ -175,7 +176,7 @@ def _unaligned() -> Iterator[None]:
 
     with (
         mock.patch.object(measures, "build_group", build_group),
-        mock.patch.object(acceptance, "build_group", build_group),
+        mock.patch.object(parts, "build_group", build_group),
     ):
         yield
 
@@ -197,7 +198,7 @@ ROWS: dict[str, Callable[[], AbstractContextManager[None]]] = {
     "M7": _variance_for_se,
     "M11": _numerator_for_share,
     "O4": partial(_changed, _se_of_the_sd),
-    "O5": partial(_changed, _said_level, 0.80),
+    "O5": partial(_changed, _one_sided),
     "O6": partial(_changed, _swapped),
     "O7": _centred_on_the_truth,
     "O8": _one_stream_for_all_conditions,
