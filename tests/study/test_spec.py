@@ -236,3 +236,29 @@ u = """"""
     key = places[("t", 1, "u")].key
     assert (key.line, key.column, key.length) == (15, 1, 1)
     assert places[("b c", "d")].key.length == len('"b c".d')
+
+
+def test_words__estimands_and_mechanisms_are_no_part_of_the_hash_and_complete_the_methods_text() -> None:
+    from vcbench.study.ademp import ademp, methods_text
+
+    text = HEAD + 'methods = ["ai"]\n' + (
+        '[[data]]\ngenerator = "model"\ndesign = { g = [5, 9], i = { count = 3 } }\nformula = "y ~ i + (1 | g)"\n'
+        'theta = { "g:var((Intercept))" = 1.0, "residual:var" = 2.0 }\n'
+    )  # fmt: skip
+    plain = read_spec(text, "a.toml")
+    words = (
+        'mechanisms = ["Groups."]\nestimands = { "residual:var" = "The variance within groups.", share = "Of g." }\n'
+    )
+    derive = 'derive = ["share = g / total"]\n'
+    said = read_spec(words + derive + text + 'about = "As few as in a pilot."\n', "a.toml")
+    assert said.spec_hash == read_spec(derive + text, "a.toml").spec_hash != plain.spec_hash
+    paragraphs = dict(ademp(said))
+    assert "Groups. model: `y ~ i + (1 | g)`" in paragraphs["Data-generating mechanisms"]
+    assert "g in [5, 9]: 2 conditions. As few as in a pilot." in paragraphs["Data-generating mechanisms"]
+    assert "residual:var: The variance within groups." in paragraphs["Estimands"]
+    assert "share = g / total" in paragraphs["Estimands"]
+    assert "10 replicates a condition" in paragraphs["Performance measures"]
+    assert methods_text(said).startswith("Aims. Q?")
+    found = _problems(words.replace("residual:var", "residual:vra") + derive + text)
+    assert [(line, column) for line, column, _ in found] == [(2, 15)]
+    assert "Did you mean `residual:var`?" in found[0][2]

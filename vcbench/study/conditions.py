@@ -17,13 +17,15 @@ from vcbench.study.locate import Path
 from vcbench.study.said import ModelTable, said_by_card
 from vcbench.study.seeds import ConditionKey, canonical_json, condition_key
 
+ENTRY_KEYS = ("name", "generator", "real", "card", "replicates", "about")  # of an entry, beside its settings
+
 
 @dataclass(frozen=True, slots=True)
 class Condition:
     """One cell of the grid: a generator with its settings, or a card's real data.
 
     `settings` are those the specification gives, which is what `key`, and with it every seed, depends on. `replicates`
-    is the entry's cap on the study's number.
+    is the entry's cap on the study's number, `about` what it says of itself.
     """
 
     id: str
@@ -33,6 +35,18 @@ class Condition:
     settings: Mapping[str, Any]
     factors: Mapping[str, Any]
     replicates: int | None = None
+    about: str | None = None
+
+    @property
+    def parameters(self) -> list[str] | None:
+        """The parameters of the data's own model, where they are known without drawing: of the generator `model`."""
+        if not isinstance(self.generator, ByFormula):
+            return None
+        try:
+            _, model = self.generator.sketch()
+        except VcbenchError:
+            return None
+        return [*model.theta_names, *(model.X_names or ())]
 
     @property
     def real(self) -> bool:
@@ -90,6 +104,7 @@ class Cell:
     settings: Mapping[str, Any]
     axes: Mapping[str, Any]
     replicates: int | None = None
+    about: str | None = None
 
 
 def expand_entry(entry: Mapping[str, Any], path: Path) -> tuple[list[Cell], list[Problem]]:
@@ -97,12 +112,14 @@ def expand_entry(entry: Mapping[str, Any], path: Path) -> tuple[list[Cell], list
     entry = dict(entry)
     name = entry.pop("name", None)
     problems = [] if name is None or (isinstance(name, str) and name) else [_text(path, "name", name)]
+    about = entry.pop("about", None)
+    problems += [] if about is None or (isinstance(about, str) and about) else [_text(path, "about", about)]
     real = entry.pop("real", False)
     if not isinstance(real, bool):
         problems.append(Problem((*path, "real"), "`real` must be true or false"))
     if real:
         cells, more = _real_cells(entry, path, name)
-        return cells, problems + more
+        return [replace(cell, about=about) for cell in cells], problems + more
     wanted = entry.pop("generator", None)
     if wanted is None and "card" in entry:
         wanted = "from_card"
@@ -120,12 +137,12 @@ def expand_entry(entry: Mapping[str, Any], path: Path) -> tuple[list[Cell], list
         )
     label = name or (entry["card"] if wanted == "from_card" and isinstance(entry.get("card"), str) else wanted)
     cells, more = _generated_cells(GENERATORS[wanted], entry, path, str(label))
-    return [replace(cell, replicates=replicates) for cell in cells], problems + more
+    return [replace(cell, replicates=replicates, about=about) for cell in cells], problems + more
 
 
 def _real_cells(entry: dict[str, Any], path: Path, name: str | None) -> tuple[list[Cell], list[Problem]]:
     cards = entry.pop("card", None)
-    problems = [unknown_key((*path, key), ("name", "card", "real")) for key in entry]
+    problems = [unknown_key((*path, key), ("name", "card", "real", "about")) for key in entry]
     listed = cards if isinstance(cards, list) else [cards]
     if cards is None or not listed:
         return [], [*problems, Problem(path, "`real = true` needs a `card`, whose data are then fitted", at_key=True)]
@@ -158,11 +175,7 @@ def _generated_cells(
 ) -> tuple[list[Cell], list[Problem]]:
     """The product of the settings that are lists of values, each combination checked by the generator's own table."""
     fields = table.model_fields
-    problems = [
-        unknown_key((*path, key), (*fields, "name", "generator", "real", "card", "replicates"))
-        for key in entry
-        if key not in fields
-    ]
+    problems = [unknown_key((*path, key), (*fields, *ENTRY_KEYS)) for key in entry if key not in fields]
     axes: dict[Path, list[Any]] = {}
     for key, value in entry.items():
         if key in fields:
@@ -309,7 +322,7 @@ def number_conditions(cells: list[tuple[Path, Cell]]) -> tuple[list[Condition], 
         has = {**cell.settings, **cell.axes} if cell.generator else {}
         factors |= {name: _level(has[name]) for name in varying if name in has}
         condition = Condition(
-            f"{i:0{width}d}", cell.entry, cell.generator, cell.card, cell.settings, factors, cell.replicates
+            f"{i:0{width}d}", cell.entry, cell.generator, cell.card, cell.settings, factors, cell.replicates, cell.about
         )
         text = canonical_json(condition.identity)
         if text in seen:

@@ -3,6 +3,7 @@
 from typing import Any
 
 import vcbench
+from vcbench.study.ademp import ademp
 from vcbench.study.derived import name_of
 from vcbench.study.genomic import SnpTraits
 from vcbench.study.spec import Spec
@@ -18,6 +19,9 @@ def describe(spec: Spec, stem: str) -> dict[str, Any]:
         title=table.title,
         question=table.question,
         aims=table.aims,
+        mechanisms=table.mechanisms,
+        estimands=table.estimands,
+        ademp=[list(pair) for pair in ademp(spec)],
         answer=table.answer,
         figures={
             name: {
@@ -40,6 +44,7 @@ def describe(spec: Spec, stem: str) -> dict[str, Any]:
         parameters=_of_traits(spec),
         conditions=[
             {"id": c.id, "data": c.entry, "real": c.real, "factors": dict(c.factors), "settings": dict(c.settings)}
+            | ({"about": c.about} if c.about else {})
             for c in spec.conditions
         ],
         methods=[

@@ -33,6 +33,10 @@ Derived = Annotated[str, AfterValidator(_named)]
 class StudyTable(Table):
     """The keys of a study; `data` and `methods` are checked entry by entry.
 
+    Words: `aims`, `mechanisms` (of what the data are drawn by; a `[[data]]` entry may say `about` itself) and
+    `estimands`, a sentence by parameter or derived function. They are the report's, with what is worked out from the
+    settings (`ademp`).
+
     `block_size` replicates are fitted together: it belongs to the study, because the last bits depend on it.
     `criterion` is that of the methods that have it, unless they say otherwise. `trace` keeps the path of replicate 0.
     `derive` names functions of the parameters, as `fit.derive` takes them, which get rows of their own ("h2 = snp /
@@ -63,6 +67,8 @@ class StudyTable(Table):
     data: Annotated[list[Any], Field(min_length=1)]
     methods: Annotated[list[Any], Field(min_length=1)]
     aims: list[Text] = Field(default_factory=list)
+    mechanisms: list[Text] = Field(default_factory=list)
+    estimands: dict[str, Text] = Field(default_factory=dict)
     block_size: Annotated[int, Field(ge=1)] = 250
     criterion: Criterion | None = None
     level: Annotated[float, Field(gt=0, lt=1)] = 0.95
@@ -197,6 +203,7 @@ def _check_names(
         said += [(("figures", name), about) for name, about in table.figures.items()]
         said += [(("precision", name), about) for name, about in table.precision.items()]
     problems = [] if table is None else [*_check_answer(table), *_check_rule(table)]
+    problems += [] if table is None else _check_estimands(table, conditions)
     for at, about in said:
         refers.append(((*at, "method"), about.method, labels, "method"))
         refers.append(((*at, "data"), about.data, entries, "data entry"))
@@ -244,6 +251,23 @@ def _check_models(
                 text = f"`model` of `{method.label}` on the data `{entry}`: {why}"
                 problems.append(Problem(("methods", labels.index(method.label), "model"), text))
                 break
+    return problems
+
+
+def _check_estimands(table: StudyTable, conditions: Sequence[Condition]) -> list[Problem]:
+    """Estimands that no data have, where all parameters are known without drawing."""
+    known = [said.partition("=")[0].strip() for said in table.derive]
+    for condition in conditions:
+        names = condition.parameters
+        if names is None:
+            return []
+        known += names
+    problems = []
+    for name in table.estimands:
+        if name not in known:
+            text = f"`estimands` names `{name}`, which no data of this study have.{did_you_mean(name, known)}"
+            listed = f"one of: {', '.join(dict.fromkeys(known))}"
+            problems.append(Problem(("estimands", name), text, listed, at_key=True))
     return problems
 
 
