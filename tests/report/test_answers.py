@@ -73,10 +73,10 @@ def test_answer__figures_are_the_measures_of_the_rows(run: study.Run) -> None:
     assert re.search(r"time [\d.]+ (ms|µs)( to [\d.]+ (ms|µs))?, nothing –\. \(±: the Monte", said)
 
 
-def test_answer__stands_below_the_question(run: study.Run) -> None:
+def test_answer__is_the_first_paragraph(run: study.Run) -> None:
     found = find(evidence.load(run.folder))
     said = answer(found.evidence)
-    assert readme(found, []).split("\n\n")[2] == f"**Answer.** {said}"
+    assert readme(found, []).split("\n\n")[1] == f"**Answer.** {said}"
     assert '<p class="answer">One' in render_page(found, [], "0")
 
 

@@ -9,9 +9,11 @@ from base64 import b64decode
 import pytest
 from report.browser import CHROMIUM, opened
 from report.browser import chromium as start
+from report.large import write_large
 from report.synthetic import METHODS
 
 from vcbench import numbers as num
+from vcbench.report import render
 
 pytest.importorskip("playwright", reason="no playwright here to drive a browser with")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium here to look at the page with")
@@ -286,6 +288,19 @@ def test_page__without_scripts_every_picture_and_table_remains(browser, page_pat
         assert seen.locator("#t-scorecard tbody tr:visible").count() == len(METHODS)
         assert seen.locator("button:visible, select:visible").count() == 0
         assert seen.locator("figure.chart svg:visible").count() == figures
+
+
+@pytest.mark.slow
+def test_page__of_a_million_rows_is_small_and_quick(browser, tmp_path_factory):
+    """From the start of the navigation to a page that answers, at a study of 1,000,000 rows."""
+    page = render(write_large(tmp_path_factory.mktemp("large") / "large"))
+    assert page.stat().st_size <= 3_000_000
+    took = []
+    for _ in range(3):
+        with opened(browser, page) as seen:
+            took.append(seen.evaluate("performance.getEntriesByName('interactive')[0].startTime"))
+            assert seen.silent()
+    assert min(took) < 2000, took
 
 
 def test_page__on_paper_has_pictures_and_no_controls(browser, page_path):

@@ -115,9 +115,10 @@ def readme(found: Findings, pictures: Sequence[Figure]) -> str:
     """The report as Markdown: verdicts, scorecards, pictures with their captions; their tables are folded away."""
     e = found.evidence
     _, state = words.state(e)
-    lines = [f"# {words.title(e)}", "", str(e.run.get("question") or ""), ""]
+    lines = [f"# {words.title(e)}", ""]
     if said := answer(e):
         lines += [f"**Answer.** {said}", ""]
+    lines += [str(e.run.get("question") or ""), ""]
     lines += [f"{state} · " + " · ".join(f"{name} {value}" for name, value in words.identity(e)), ""]
     lines += ["## What this study shows", ""]
     lines += [f"- {GLYPH[v.level]} **{v.lead}.** {v.text}" for v in verdicts(found)]

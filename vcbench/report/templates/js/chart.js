@@ -8,8 +8,10 @@ vc.chart = (() => {
     const f = log ? Math.log10 : (v) => v, a = f(low), b = f(high);
     return (value) => from + (to - from) * Math.min(Math.max((f(value) - a) / (b - a || 1), 0), 1);
   }
+  /* about `n` round numbers between low and high, two at the least on a linear scale */
+  const ticks = (low, high, n, log) => { const some = round(low, high, n, log); return log || some.length > 1 ? some : round(low, high, 2 * n, log); };
   /* about `n` round numbers between low and high */
-  function ticks(low, high, n, log) {
+  function round(low, high, n, log) {
     if (log) {
       const first = Math.ceil(Math.log10(low) - 1e-9), last = Math.floor(Math.log10(high) + 1e-9);
       const step = Math.max(1, Math.ceil((last - first + 1) / n)), out = [];

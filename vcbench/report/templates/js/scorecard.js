@@ -11,8 +11,11 @@ vc.scorecard = (() => {
     vc.all("select[data-pick=p]").forEach((s) => { s.value = String(p); });
     vc.all("select[data-pick=c]").forEach((s) => { s.value = c; });
     table.caption.querySelector("span").textContent = card.caption;
-    const note = table.closest("section").querySelector(".cardnote");
-    if (note) note.textContent = card.note;
+    const section = table.closest("section");
+    let note = section.querySelector(".scroll ~ p.note:not(.of-all)");
+    if (!note) { note = vc.el("p", { class: "note" }); section.querySelector(".of-all").before(note); }
+    note.textContent = card.note;
+    note.hidden = !card.note;
     const shown = chosen ? new Set(chosen.methods.map((m) => vc.data.methods[m].label)) : null;
     const cells = (row) => row.map(([said, value, flag], j) => vc.el(j ? "td" : "th", { class: j ? "n" : null, scope: j ? null : "row", "data-v": value === null ? null : value, text: said },
       flag ? vc.el("span", { class: `m ${flag}`, title: flag === "off" ? "off by more than 2 MCSE" : "failed", text: flag === "off" ? "▲" : "■" }) : null));
