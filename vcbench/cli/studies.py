@@ -2,6 +2,7 @@
 
 import contextlib
 import json as jsonlib
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,6 +23,8 @@ Reps = Annotated[int | None, Parameter(help="Replicates, instead of the specific
 def check(spec: SpecFile, /, *, reps: Reps = None, json: Json = False) -> int:
     """Validate a study and say what it will cost; nothing is run."""
     from vcbench.numbers import count, seconds
+    from vcbench.study.mutant_runs import trials_of
+    from vcbench.study.mutants import wrong_in
     from vcbench.study.study import Study
     from vcbench.summary import columns
 
@@ -42,6 +45,10 @@ def check(spec: SpecFile, /, *, reps: Reps = None, json: Json = False) -> int:
         until = "its checks are decided" if table.rule == "sequential" else "its Monte Carlo errors are small enough"
         print(f"\nIt goes on until {until}, or {count(table.n_max)} replicates: {count(sum(p.fits for p in most))} fits"
               f" at most, roughly {seconds(sum(p.seconds for p in most))}.")  # fmt: skip
+    if wrong := wrong_in(study.spec):
+        print(f"\nThis study is {wrong}.")
+    if table.mutants is not None:
+        print(f"\n`study run` runs it with each mutant and without any: {len(trials_of(study.spec))} runs.")
     print("\nThe specification holds. Nothing was run.")
     return 0
 
@@ -80,6 +87,8 @@ def run(
 ) -> int:
     """Run a study, or what is left of it, and render its report.
 
+    A study with a table [mutants] is run with each deliberate error and without any, or, given --seed or --reps, once.
+
     Ctrl-C stops it cleanly; the same command continues. Exit 0 if every acceptance check passes (or there is none), 1
     if one fails, 3 if none fails but one is inconclusive; 130 if it was stopped (Ctrl-C, a walltime, a full disk,
     workers that are gone) and the same command continues it. A part (--shard) is not judged and has no report.
@@ -89,6 +98,14 @@ def run(
     _one_of(workers=workers, dask=dask)
     _one_of(shard=shard, dask=dask)
     study = Study.from_toml(spec)
+    from vcbench.study.mutants import wrong_in
+
+    if study.spec.table.mutants is not None and reps is None and seed is None and not until_mcse:
+        from vcbench.cli.mutants import run_mutants
+
+        return run_mutants(study, out, workers, report, quiet or progress == "none", json)
+    if wrong := wrong_in(study.spec):
+        print(f"This study is {wrong}.", file=sys.stderr)
     if seed is not None:
         study = study.with_seed(read_seed(seed))
         out = out or Path("runs") / f"{study.stem}-{study.spec.table.seed}"

@@ -40,6 +40,7 @@ n_groups = 6
 group_size = 3
 """
 PARTS, WHOLE = 3, 8
+ORDERS, DRAWS = (1, 2), 20  # of moving averages; points of their ranges, all orders together
 
 
 def independence(spec: Spec, rows: pd.DataFrame, parameter: str = "(Intercept)") -> str:
@@ -116,14 +117,14 @@ def reference(rows: pd.DataFrame, level: float) -> str:
     return ""
 
 
-def structure_range(seed: int, times: int = 40, draws: int = 10) -> str:
+def structure_range(seed: int, times: int = 40) -> str:
     """Correlation matrices of MA(1) and MA(2) over `times` times, at φ drawn from N(0, 1)."""
     rng = generator(seed, (0, 0), 0)
     lags = np.arange(times, dtype=float)
     steps = np.abs(np.subtract.outer(np.arange(times), np.arange(times)))
-    for order in (1, 2):
+    for order in ORDERS:
         structure = MovingAverage(n_phi=order, t=lags, lags=lags)
-        for phi in rng.standard_normal((draws, order)):
+        for phi in rng.standard_normal((DRAWS // len(ORDERS), order)):
             row = structure.table([constant(f, order) for f in phi], order).v
             least = float(np.linalg.eigvalsh(row[steps])[0])
             if least < -1e-10:

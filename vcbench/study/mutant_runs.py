@@ -41,7 +41,7 @@ READ = [
     "condition", "replicate", "method", "criterion", "parameter", "truth", "estimate", "se", "lower", "upper",
     "interval", "level", "p_value", "loglik", "status",
 ]  # fmt: skip
-FIRST = 8  # replicates of the checks made before the study: those of a run in two parts
+MOST_ALARMS = 2  # of runs without a mutant, 200 of them
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,8 +185,11 @@ def _enough(alarms: list[Alarm], wanted: str | None) -> bool:
 def _before(spec: Spec, trial: Trial) -> list[Alarm]:
     """The harness checks that need none of the study's rows."""
     seed = spec.table.seed
-    said = {"resuming": harness_checks.resuming(seed, trial.mutant), "range": harness_checks.structure_range(seed)}
-    return [Alarm(check, FIRST, words) for check, words in said.items() if words]
+    said = [
+        Alarm("resuming", harness_checks.WHOLE, harness_checks.resuming(seed, trial.mutant)),
+        Alarm("range", harness_checks.DRAWS, harness_checks.structure_range(seed)),
+    ]
+    return [alarm for alarm in said if alarm.detail]
 
 
 def _study(spec: Spec, stem: str, wanted: str | None, before: list[Alarm]) -> tuple[list[Alarm], int, int, int]:

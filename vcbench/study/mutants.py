@@ -18,7 +18,7 @@ the whole study. `check` is what has to notice:
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from vcbench.errors import DataError, did_you_mean
 
@@ -116,6 +116,13 @@ def check_mutant(mutant: str) -> None:
 def described(mutant: str) -> str:
     """The mutant in words: M7 (the delta method's variance for its square root)."""
     return f"{mutant} ({MUTANTS[mutant].wrong})"
+
+
+def wrong_in(spec: Any) -> str:
+    """What is deliberately wrong in a study, in words: "deliberately wrong: M7 (…) in `ai`"; "" where nothing is."""
+    said = [described(spec.table.mutant)] if spec.table.mutant else []
+    said += [f"{described(method.mutant)} in `{method.label}`" for method in spec.methods if method.mutant]
+    return f"deliberately wrong: {'; '.join(said)}" if said else ""
 
 
 def _openers() -> Mapping[str, Open]:

@@ -6,6 +6,7 @@ import vcbench
 from vcbench.study.ademp import ademp
 from vcbench.study.derived import name_of
 from vcbench.study.genomic import SnpTraits
+from vcbench.study.mutants import wrong_in
 from vcbench.study.spec import Spec
 from vcbench.study.traits import parameters_of
 from vcbench.study.work import provenance
@@ -16,7 +17,7 @@ def describe(spec: Spec, stem: str) -> dict[str, Any]:
     table = spec.table
     return dict(
         study=stem,
-        title=table.title,
+        title=f"{table.title} ({wrong})" if (wrong := wrong_in(spec)) else table.title,
         question=table.question,
         aims=table.aims,
         mechanisms=table.mechanisms,

@@ -17,6 +17,7 @@ from vcbench.study import pool
 from vcbench.study.acceptance import Verdict, check_rows
 from vcbench.study.cluster import executor_of, size_of
 from vcbench.study.measures import measures
+from vcbench.study.mutants import switched_in
 from vcbench.study.parts import measure_parts, read_parts
 from vcbench.study.plan import plan_tasks
 from vcbench.study.price import Price, price_study
@@ -133,7 +134,7 @@ class Study:
         if part is not None:
             check_fixed(self.spec, reps, until_mcse)
             folder = part.folder(whole)
-        with open_store(folder, self.spec) as held:
+        with switched_in(self.spec.table.mutant), open_store(folder, self.spec) as held:
             sizes = first_sizes(self.spec, reps, until_mcse)
             if part is None:
                 tasks, total = plan_tasks(self.spec, held.done(), sizes)

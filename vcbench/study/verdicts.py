@@ -44,6 +44,8 @@ def card_and_variants(name: str) -> list["Card"]:
 def run_verdicts(folder: Path) -> list[Verdict]:
     """One verdict for each acceptance check of a run, condition, method and parameter; or each quantity calibrated."""
     from vcbench.study.acceptance import check_rows
+    from vcbench.study.mutant_runs import KIND as MUTANTS
+    from vcbench.study.mutants import described
     from vcbench.study.parts import read_parts
     from vcbench.study.replay import read_stored_spec
     from vcbench.study.sbc_run import KIND
@@ -51,14 +53,39 @@ def run_verdicts(folder: Path) -> list[Verdict]:
 
     if read_run(folder).get("kind") == KIND:
         return _calibration_verdicts(folder)
+    if read_run(folder).get("kind") == MUTANTS:
+        return _mutant_verdicts(folder)
     spec = read_stored_spec(folder)
     if not spec.table.acceptance:
         return [_verdict(str(folder), "acceptance", "SKIPPED", "the study has no acceptance rules")]
+    wrong = {method.label: mutant for method in spec.methods if (mutant := method.mutant or spec.table.mutant)}
     verdicts = []
     for v in check_rows(spec, read_parts(folder)):
         numbers = {key: _number(value) for key, value in asdict(v).items() if key not in ("verdict", "reason")}
         label = f"{v.measure} of {v.method}, {v.parameter}, condition {v.condition}"
-        verdicts.append(_verdict(str(folder), label, v.verdict, v.detail, numbers))
+        detail = f"{v.detail}; deliberately wrong: {described(wrong[v.method])}" if v.method in wrong else v.detail
+        verdicts.append(_verdict(str(folder), label, v.verdict, detail, numbers))
+    return verdicts
+
+
+def _mutant_verdicts(folder: Path) -> list[Verdict]:
+    """One verdict a mutant, which every run with it must find, and one on the alarms of runs without any."""
+    from vcbench.study.mutant_runs import MOST_ALARMS, read_trials
+    from vcbench.study.mutants import described
+
+    trials = read_trials(folder)
+    verdicts = []
+    for name in dict.fromkeys(t["mutant"] for t in trials if t["mutant"]):
+        own = [t for t in trials if t["mutant"] == name]
+        hit = sum(t["caught"] is not None for t in own)
+        detail = f"found in {hit} of {len(own)} runs"
+        word = "PASS" if hit == len(own) else "FAIL"
+        verdicts.append(_verdict(str(folder), f"mutant {described(name)}", word, detail))
+    clean = [t for t in trials if not t["mutant"]]
+    alarms = sum(t["first"] is not None for t in clean)
+    if clean:
+        word = "PASS" if alarms <= MOST_ALARMS else "FAIL"
+        verdicts.append(_verdict(str(folder), "runs without a mutant", word, f"{alarms} alarms in {len(clean)} runs"))
     return verdicts
 
 
