@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 from cyclopts import App, CycloptsError
 
-from vcbench.cli import checking, fitting, genetics, history, measuring, sbc, studies
+from vcbench.cli import checking, fitting, genetics, history, measuring, sbc, studies, writing
 from vcbench.errors import RunStopped, VcbenchError
 
 HOLDS, FALLS_SHORT, INVALID, INCONCLUSIVE, INTERRUPTED = 0, 1, 2, 3, 130
@@ -36,6 +36,7 @@ app.command(fitting.compare)
 app.command(genetics.heritability)
 app.command(study)
 app.command(studies.report)
+app.command(writing.schema)
 app.command(measuring.measures)
 app.command(sbc.sbc)
 app.command(checking.check)

@@ -126,7 +126,7 @@ def expand_entry(entry: Mapping[str, Any], path: Path) -> tuple[list[Cell], list
     if wanted is None:
         note = f"generators: {', '.join(GENERATORS)}; a card's real data need  real = true"
         return [], [*problems, Problem(path, "the entry has neither a `generator` nor a `card`", note, at_key=True)]
-    if wanted not in GENERATORS:
+    if not isinstance(wanted, str) or wanted not in GENERATORS:
         hint = did_you_mean(str(wanted), GENERATORS)
         text = f"unknown generator `{wanted}`. Choose from {', '.join(GENERATORS)}.{hint}"
         return [], [*problems, Problem((*path, "generator"), text)]

@@ -135,7 +135,7 @@ def _check_method(
             inside = one["loc"][0] if len(one["loc"]) > 1 else ""
             problems += explain_errors([one], path, INSIDE.get(str(inside), METHOD_KEYS))
     name, known = entry.get("name"), registered_methods()
-    if name not in known:
+    if not isinstance(name, str) or name not in known:
         hint = did_you_mean(str(name), known, {k: v for k, v in ALIASES.items() if v in known})
         if isinstance(name, str) and name:
             problems.append(Problem(at_name, f"unknown method `{name}`.{hint}", f"one of: {', '.join(sorted(known))}"))

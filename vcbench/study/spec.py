@@ -209,7 +209,7 @@ def _check_names(
         refers.append(((*at, "data"), about.data, entries, "data entry"))
         problems += _check_where(about, (*at, "where"), conditions)
     for path, names, known, what in refers:
-        for j, name in enumerate([names] if isinstance(names, str) else names or []):
+        for j, name in enumerate(names if isinstance(names, list | tuple) else [names]):
             if isinstance(name, str) and name not in known:
                 at = path if isinstance(names, str) else (*path, j)
                 hint = did_you_mean(name, known, ALIASES if what == "method" else None)
