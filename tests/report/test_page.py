@@ -184,3 +184,13 @@ def test_render__a_folder_without_rows_is_refused(tmp_path):
         path.unlink()
     with pytest.raises(StoreError, match="no rows yet"):
         render(folder)
+
+
+def test_ademp__is_told_as_the_run_has_kept_it(tmp_path):
+    folder = write_run(tmp_path / "r", **LIGHT)
+    run = json.loads((folder / "run.json").read_text())
+    kept = [["Aims", "To see."], ["Data-generating mechanisms", "Rows from a hat."]]
+    (folder / "run.json").write_text(json.dumps({**run, "ademp": kept}))
+    page = render(folder).read_text(encoding="utf-8")
+    assert "<dt>Data-generating mechanisms</dt><dd>Rows from a hat.</dd>" in page
+    assert "more than 2 MCSE from its target" in page

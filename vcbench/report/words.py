@@ -9,6 +9,13 @@ from vcbench.report.findings import Findings
 from vcbench.report.tables import Cell, Table, cut, head
 
 
+MARKED = (
+    "Every measure has its Monte Carlo standard error (MCSE; jackknife where closed forms assume normality). A fit that "
+    "failed is a row with a status: it is counted, never redrawn. A cell is marked ▲ where it is more than 2 MCSE from "
+    "its target. Coverage and model SEs use the fits that have an SE or limits."
+)
+
+
 def title(evidence: Evidence) -> str:
     return str(evidence.run.get("title") or evidence.stem)
 
@@ -48,8 +55,11 @@ def identity(evidence: Evidence) -> list[tuple[str, str]]:
 
 
 def ademp(found: Findings) -> list[tuple[str, str]]:
-    """Aims, data, estimands, methods, performance measures: a paragraph each."""
+    """Aims, data, estimands, methods, performance measures: a paragraph each, as the specification says them where the
+    run has kept that, else as the rows say."""
     e = found.evidence
+    if kept := e.run.get("ademp"):
+        return [*((str(name), str(text)) for name, text in kept), ("In this report", MARKED)]
     real = f"{num.plural(len(e.real), 'real data set')} ({num.listing([c.data for c in e.real], 10)})" if e.real else ""
     simulated = ""
     if e.simulated:
