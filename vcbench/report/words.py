@@ -10,8 +10,8 @@ from vcbench.report.tables import Cell, Table, cut, head
 
 MARKED = (
     "Every measure has its Monte Carlo standard error (MCSE; jackknife where closed forms assume normality). A fit "
-    "that failed is a row with a status: it is counted, never redrawn. A cell is marked ▲ where it is more than 2 MCSE from "
-    "its target. Coverage and model SEs use the fits that have an SE or limits."
+    "that failed is a row with a status: it is counted, never redrawn. A cell is marked ▲ where it is more than 2 MCSE "
+    "from its target. Coverage and model SEs use the fits that have an SE or limits."
 )
 
 
