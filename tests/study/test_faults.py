@@ -18,11 +18,13 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
+from dying import half_sent
 
 import vcbench as vc
 from vcbench.cli.app import run as command_line
 from vcbench.errors import RunStopped, StoreError
 from vcbench.study import lock, pool, store
+from vcbench.study.plan import plan_tasks
 from vcbench.study.shards import list_shards, parse_name
 from vcbench.study.store import open_store, read_rows
 from vcbench.study.study import Run, Study
@@ -170,6 +172,16 @@ def test_fault__resumes_to_the_same_bits(tmp_path, undisturbed, fault, seed):
     folder = tmp_path / "run"
     fault(folder, np.random.default_rng(seed))
     check_resumed(folder, undisturbed)
+
+
+@pytest.mark.slow
+def test_worker__killed_in_the_middle_of_its_result_does_not_stop_the_others(tmp_path):
+    """The pool itself would wait for the other half for ever."""
+    spec = study().spec
+    tasks = plan_tasks(spec, {})[0]
+    results = [r for r in pool.run_pool(spec, str(tmp_path / "first"), tasks, 2, half_sent) if r is not None]
+    assert sorted(r.task.first for r in results) == sorted(t.first for t in tasks)
+    assert {status for r in results for part in r.parts for status in part.endings} <= {"CONVERGED", "AT_BOUNDARY"}
 
 
 @pytest.mark.slow

@@ -4,9 +4,10 @@ import contextlib
 import multiprocessing
 import os
 from collections import Counter, deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.connection import wait as ended
 from typing import Any
 
 from vcbench.errors import RunStopped
@@ -17,6 +18,7 @@ from vcbench.study.work import BLAS_THREADS, lost_task, run_task, start_worker
 
 HEARTBEAT = 0.25
 AHEAD = 2  # tasks waiting a worker: enough to keep it busy, few enough to stop soon
+UNNOTICED = 8  # heartbeats
 AGAIN = 1  # times that a task is asked for after Dask gave it up
 DIED = "the process that ran this fit died"
 GONE = (ConnectionError, TimeoutError)
@@ -33,12 +35,20 @@ def run_here(spec: Any, stem: str, tasks: list[Any], run: Any = None) -> Iterato
 
 
 def run_on(
-    spec: Any, stem: str, tasks: list[Any], executor: Executor, workers: int, run: Any = None, lost: Any = None
+    spec: Any,
+    stem: str,
+    tasks: list[Any],
+    executor: Executor,
+    workers: int,
+    run: Any = None,
+    lost: Any = None,
+    stuck: Callable[[], bool] | None = None,
 ) -> Iterator[Any]:
     """Tasks on an executor, as they finish; None now and then. Long ones go first, so that none is left over alone.
 
     A task that Dask has given up, because the workers that ran it died, is asked for `AGAIN` times more; then it has
-    failed. Raises RunStopped where the executor is gone, BrokenProcessPool for a process pool that broke.
+    failed. `stuck` is asked while nothing comes. Raises RunStopped where the executor is gone, BrokenProcessPool for a
+    process pool that broke or is stuck.
     """
     waiting = deque(sorted(tasks, key=lambda task: not is_long(spec, task)))
     running: dict[Future[Any], Any] = {}
@@ -81,6 +91,8 @@ def run_on(
                 else:
                     yield result
             if not finished:
+                if stuck is not None and stuck():
+                    raise BrokenProcessPool(DIED)
                 workers = max(workers, cluster.size_of(executor))  # those that have joined
                 yield None
 
@@ -99,20 +111,20 @@ def run_pool(spec: Any, stem: str, tasks: list[Any], workers: int, run: Any = No
     while left:
         rounds = [[task] for task in left[:alone]] or [list(left)]
         n = 1 if alone else workers
-        with _spawned(n) as pool:
-            try:
+        try:
+            with _spawned(n) as pool:
                 for some in rounds:
-                    for result in run_on(spec, stem, some, pool, n, run):
+                    for result in run_on(spec, stem, some, pool, n, run, stuck=_deaths_of(pool)):
                         if result is not None:
                             left.remove(result.task)
                         yield result
                     alone = max(0, alone - 1)
-            except BrokenProcessPool:
-                if alone:
-                    yield (lost or lost_task)(spec, stem, left.pop(0), Status.FAILED, DIED)
-                    alone -= 1
-                else:
-                    alone = min(len(left), AHEAD * workers)  # exactly those that were running
+        except BrokenProcessPool:
+            if alone:
+                yield (lost or lost_task)(spec, stem, left.pop(0), Status.FAILED, DIED)
+                alone -= 1
+            else:
+                alone = min(len(left), AHEAD * workers)  # exactly those that were running
 
 
 @contextlib.contextmanager
@@ -140,12 +152,14 @@ def _spawned(workers: int) -> Iterator[ProcessPoolExecutor]:
         yield pool
         pool.shutdown()
     except BaseException:
-        processes = list((getattr(pool, "_processes", None) or {}).values())
+        processes, results = _processes(pool), getattr(pool, "_result_queue", None)
         pool.shutdown(wait=False, cancel_futures=True)
         for process in processes:
             process.terminate()
         for process in processes:
             process.join(5)
+        if results is not None:
+            results._writer.close()  # the last end of that pipe: whoever waits for the rest of a result learns its end
         raise
     finally:
         for name, value in before.items():
@@ -153,6 +167,26 @@ def _spawned(workers: int) -> Iterator[ProcessPoolExecutor]:
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
+
+
+def _deaths_of(pool: Any) -> Callable[[], bool]:
+    """Tells whether a process of the pool has been dead for `UNNOTICED` heartbeats.
+
+    The pool sees a death by itself, but for one: a process killed in the middle of handing over a result leaves the
+    pool waiting for the rest of it, and the other processes for the lock that it held.
+    """
+    beats = 0
+
+    def stuck() -> bool:
+        nonlocal beats
+        beats = beats + 1 if ended([p.sentinel for p in _processes(pool)], timeout=0) else 0
+        return beats >= UNNOTICED
+
+    return stuck
+
+
+def _processes(pool: Any) -> list[Any]:
+    return list((getattr(pool, "_processes", None) or {}).values())
 
 
 def available_processors() -> int:
