@@ -26,6 +26,7 @@ app = App(
     version=lambda: f"vcbench {version()}",
 )
 study = App(name="study", help="Simulation and comparison studies: check, run, watch, collect and replay them.")
+study.command(writing.new)
 study.command(studies.check)
 study.command(studies.run)
 study.command(studies.status)

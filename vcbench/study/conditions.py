@@ -213,6 +213,15 @@ def _generated_cells(
     return cells, problems
 
 
+def first_values(table: type[Generator], entry: Mapping[str, Any]) -> dict[str, Any]:
+    """An entry's settings with the first value in the place of each axis."""
+    given = {key: value for key, value in entry.items() if key in table.model_fields}
+    for key, value in entry.items():
+        for where, values in _axes(value, table.model_fields[key].annotation, (key,)).items() if key in given else ():
+            given = _put(given, where, values[0])
+    return given
+
+
 def _check_model(made: Generator, path: Path) -> list[Problem]:
     """What is only seen when the model is built: names in its truth, columns, structures that do not fit the rows."""
     if isinstance(made, FromCard) and (made.theta or made.beta):

@@ -1,8 +1,8 @@
 """The JSON Schema of a study's TOML, for editors: keys, types, generators' settings, methods' options.
 
 What it refuses the reader refuses (`spec.read_spec`); what needs the whole study, such as a name that must be there,
-the reader alone sees. A setting of a `[[data]]` entry may be a list of its values, an axis of the grid, at any depth of its
-tables. Published as simulations/schema.json with vcbench's own methods; an editor finds it by a first line
+the reader alone sees. A setting of a `[[data]]` entry may be a list of its values, an axis of the grid, at any depth of
+its tables. Published as simulations/schema.json with vcbench's own methods; an editor finds it by a first line
 
     #:schema schema.json
 
