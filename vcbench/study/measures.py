@@ -96,7 +96,7 @@ def measures(
     frame = read_frame(rows)
     wanted = _check_options(level, mcse, failures, only, winsorise)
     keys = _group_keys(frame, by)
-    methods = list(dict.fromkeys(frame["method"]))
+    methods = list(frame["method"].unique())
     if reference is not None and reference not in methods:
         raise DataError(
             f"reference `{reference}` is no method of these rows. Choose from {', '.join(methods)}."

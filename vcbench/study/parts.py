@@ -59,11 +59,11 @@ class FrameRows:
 
     @property
     def methods(self) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(map(str, self.frame["method"])))
+        return tuple(map(str, self.frame["method"].unique()))
 
     @property
     def conditions(self) -> tuple[str, ...]:
-        return tuple(sorted(set(self.frame["condition"])))
+        return tuple(sorted(self.frame["condition"].unique()))
 
     def of(self, condition: str) -> Iterator[pd.DataFrame]:
         yield self.frame[self.frame["condition"] == condition]
