@@ -83,9 +83,9 @@ def _covariance(case: str) -> np.ndarray:
 @pytest.mark.parametrize("law", ["normal", "t(8)"])
 @pytest.mark.parametrize("case", CASES)
 def test_draw__covariance_is_that_of_the_structure(case: str, law: str) -> None:
-    """Oracle: V written out by hand; 8000 draws, each entry within 5 of its standard errors, whatever the law."""
+    """Oracle: V written out by hand; 4000 draws, each entry within 5 of its standard errors, whatever the law."""
     simulator = _generator(case, effects=law, errors=law).build(generator(1, (0, 0), DESIGN))
-    R = 8000
+    R = 4000
     Y = simulator.draw([generator(5, (1, 2), r) for r in range(R)])
     d = Y - (simulator.model.X @ simulator.beta)[:, None]
     products = d[:, None, :] * d[None, :, :]
@@ -174,11 +174,11 @@ def test_study__a_model_in_place_of_a_cards_own() -> None:
         (('"un(time, ', '"un(tim, '), 9, "column `tim` is not in the data. Did you mean `time`?"),
         (('formula = "~ time"', 'formula = "z ~ time"'), 9, "the response `z`; that of the data is `y`"),
         (('"ar1(time, ', '"ar2(time, '), 16, "unknown structure `ar2`"),
-        (("| subject)", "| subjects)"), 12, "column `subjects` is not in the data"),
+        (("| subject)", "| subjects)"), 15, "column `subjects` is not in the data"),
         (('"y ~ time', '"~ time'), 15, "a name left of `~` for the response"),
-        (("[0.0, 0.6]", "[0.0, 1.6]"), 12, "1.6"),
-        (('"residual:rho" =', '"residual:roh" ='), 12, "`theta` names `residual:roh`"),
-        (('"residual:var" = 2.0, ', ""), 12, "`theta` lacks `residual:var`"),
+        (("[0.0, 0.6]", "[0.0, 1.6]"), 17, "1.6"),
+        (('"residual:rho" =', '"residual:roh" ='), 17, "`theta` names `residual:roh`"),
+        (('"residual:var" = 2.0, ', ""), 17, "`theta` lacks `residual:var`"),
         (("{ count = 4 }", "{ count = 4, of = 'subjec' }"), 14, "`time` is `of` `subjec`"),
         (("{ count = 4 }", "{ cuont = 4 }"), 14, "unknown key `cuont` in `data[0].design.time`. Did you mean `count`?"),
         (("[12, 20]", "[12, 0]"), 14, "must be at least 1, not 0"),

@@ -117,7 +117,7 @@ def test_related__a_drawn_pedigree_has_the_relationships_of_its_parents() -> Non
 
 @pytest.mark.parametrize("related", [{"founders": 4, "generations": 2}, {"markers": 50}])
 def test_related__effects_are_drawn_with_the_relationship(related: dict) -> None:
-    """Var(y) of one record an animal: σ_a² A + σ_e² I, 6000 draws, each entry within 5 SEs."""
+    """Var(y) of one record an animal: σ_a² A + σ_e² I, 3000 draws, each entry within 5 SEs."""
     made = ByFormula(
         design={"animal": 9, "record": 2}, formula="y ~ 1 + (1 | animal)", related={"animal": related},
         theta={"animal:var": 2.0, "residual:var": 0.5},
@@ -126,9 +126,9 @@ def test_related__effects_are_drawn_with_the_relationship(related: dict) -> None
     component = simulator.model.components[0]
     A = component.relation.matrix[np.ix_(component.codes, component.codes)]
     V = 2.0 * A + 0.5 * np.eye(18)
-    d = simulator.draw([generator(5, (1, 2), r) for r in range(6000)])
+    d = simulator.draw([generator(5, (1, 2), r) for r in range(3000)])
     products = d[:, None, :] * d[None, :, :]
-    assert (np.abs(products.mean(axis=2) - V) < 5 * products.std(axis=2) / np.sqrt(6000)).all()
+    assert (np.abs(products.mean(axis=2) - V) < 5 * products.std(axis=2) / np.sqrt(3000)).all()
     assert np.abs(A - np.eye(18)).max() > 0.2
 
 

@@ -76,9 +76,9 @@ def test_generators__keep_the_variance_under_other_laws(name: str, settings: dic
     Y = {}
     for law in ("normal", "contaminated(0.1, 4)"):
         made = GENERATORS[name](**settings, effects=law, errors=law).build(generator(1, (0, 0), DESIGN))
-        Y[law] = made.draw([generator(3, (1, 2), r) for r in range(6000)]) - (made.model.X @ made.beta)[:, None]
+        Y[law] = made.draw([generator(3, (1, 2), r) for r in range(3000)]) - (made.model.X @ made.beta)[:, None]
     one, two = (y**2 for y in Y.values())
-    se = np.sqrt((one.var(axis=1) + two.var(axis=1)) / 6000)
+    se = np.sqrt((one.var(axis=1) + two.var(axis=1)) / 3000)
     assert (np.abs(one.mean(axis=1) - two.mean(axis=1)) < 5 * se).all()
     assert (two**2).mean() > 1.3 * (one**2).mean()
 

@@ -169,7 +169,7 @@ tolerance = -1
         (HEAD + 'methods = ["ai"]\n[[data]]\nreal = true\n', 6, "needs a `card`"),
         (
             HEAD + 'methods = ["ai"]\n[[data]]\ncard = "one_way"\ntheta = { "batch:var" = 1.0 }\n',
-            6,
+            8,
             "`batch:var`; the card",
         ),
         (HEAD + DATA + '[[methods]]\nname = "em-simplified"\ncriterion = "reml"\n', 9, "does not exist under reml"),
@@ -262,3 +262,64 @@ def test_words__estimands_and_mechanisms_are_no_part_of_the_hash_and_complete_th
     found = _problems(words.replace("residual:var", "residual:vra") + derive + text)
     assert [(line, column) for line, column, _ in found] == [(2, 15)]
     assert "Did you mean `residual:var`?" in found[0][2]
+
+
+OLD = """title = "T"
+question = "Q?"
+seed = 7
+replicates = 3
+block_size = 2
+methods = ["moments", { name = "ai", label = "profile", interval = "profile", data = "one_way" }]
+[[data]]
+generator = "one_way"
+n_groups = [4, 6]
+balance = 0.5
+icc = 0.2
+[[data]]
+generator = "random_slope"
+n_groups = 4
+[[data]]
+name = "redrawn"
+generator = "variance_components"
+n = 20
+q = [3, 4]
+redraw = true
+[[data]]
+generator = "snp"
+n = 12
+p = [20, 30]
+n_causal = 3
+[[data]]
+card = "one_way"
+theta = { "residual:var" = 2000.0 }
+[[data]]
+card = ["random_slope", "one_way"]
+real = true
+"""
+DRAWN = {  # by condition: its key, and the first and the last response of replicate 1
+    "000": ((3034783264, 530931628), -0.029224826007173466, -0.978039934013746),
+    "001": ((630465259, 2628151062), -0.08764999567018936, -0.13321262525069671),
+    "002": ((2738008352, 219331317), 249.59737549887825, 296.19487799583965),
+    "003": ((389409416, 3993755461), -1.5189917757981206, 0.12824553529088956),
+    "004": ((3621877495, 850005378), 1.2762472416854858, -0.4687756473114482),
+    "005": ((2017277980, 3424164587), -0.2470523497688023, -1.4910291924246761),
+    "006": ((3109939282, 1072214150), 1545.9466578063866, 1496.452947090844),
+}
+
+
+def test_golden__the_hash_and_the_data_of_earlier_specifications_do_not_change(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As vcbench of 22 November 2026, commit 9ffe2c8, made them: a change of these changes every stored study."""
+    from vcbench.study.seeds import DESIGN, generator
+
+    monkeypatch.undo()  # the registry as it is
+    spec = read_spec(OLD, "old.toml")
+    assert spec.spec_hash == "454e0524ee0f5629e712"
+    for condition in spec.conditions[:7]:
+        key, first, last = DRAWN[condition.id]
+        assert condition.key == key
+        made = condition.generator.build(generator(7, key, DESIGN))
+        y = made.draw([generator(7, key, 1)])[:, 0]
+        assert [y[0], y[-1]] == pytest.approx([first, last], rel=1e-9)
+    assert [c.key for c in spec.conditions[7:]] == [(3492849826, 2777004189), (325903212, 2223367782)]

@@ -143,7 +143,12 @@ class ByFormula(Shaped):
         lacks = [name for name in model.theta_names if name not in theta]
         if lacks:
             raise DataError(f"`theta` lacks `{lacks[0]}`; the model has {', '.join(model.theta_names)}.")
-        return build_simulator(model, theta, [beta.get(name, 0.0) for name in model.X_names or ()], self.laws, said)
+        fixed = [beta.get(name, 0.0) for name in model.X_names or ()]
+        try:
+            return build_simulator(model, theta, fixed, self.laws, said)
+        except DataError as error:
+            text = str(error)
+            raise DataError(text if text.startswith("`effects`") else f"`theta`: {text}") from error
 
 
 def _by_name(key: str, given: Mapping[str, float], known: Any) -> Mapping[str, float]:

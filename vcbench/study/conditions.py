@@ -1,5 +1,6 @@
 """The grid: the product of the listed settings within a `[[data]]` entry, the union across entries."""
 
+import re
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -229,15 +230,30 @@ def _check_model(made: Generator, path: Path) -> list[Problem]:
             try:
                 made.check_names()
             except ValueError as error:
-                return [Problem(path, f"`data[{path[-1]}]`: {error}", at_key=True)]
+                return [_placed(path, error, made)]
     if isinstance(made, ByFormula):
         try:
             made.check()
         except CardError:
             return []  # data that are absent: skipped when it runs
         except VcbenchError as error:
-            return [Problem(path, f"`data[{path[-1]}]`: {error}", at_key=True)]
+            return [_placed(path, error, made)]
     return []
+
+
+def _placed(path: Path, error: Exception, made: Generator) -> Problem:
+    """A problem of a model at the setting that its message begins with, or names in it; of the formula where it is no
+    setting's."""
+    found = re.match(r"`(\w+)`(?: names `([^`]+)`)?", str(error))
+    given = made.model_dump(exclude_unset=True)
+    key = found[1] if found and found[1] in type(made).model_fields else "formula"
+    quoted = re.findall(r"`([^`]+)`", str(error))
+    if key == "formula" and quoted and quoted[0] not in given.get(key, "") and quoted[0] in given.get("residual", ""):
+        key = "residual"
+    if key not in given:
+        return Problem(path, f"`data[{path[-1]}]`: {error}", at_key=True)
+    name = found[2] if found and isinstance(given[key], dict) and found[2] in given[key] else None
+    return Problem((*path, key) if name is None else (*path, key, name), f"`data[{path[-1]}]`: {error}", at_key=True)
 
 
 def _axes(value: Any, annotation: Any, where: Path) -> dict[Path, list[Any]]:

@@ -123,9 +123,7 @@ def build_simulator(
         try:
             sources = tuple(sources_of(model, values))
         except ModelError as error:
-            raise DataError(
-                f"the truth {dict(zip(model.theta_names, values.tolist(), strict=True))}: {error}"
-            ) from error
+            raise DataError(str(error)) from error
         return Simulator(model, fixed_effects, values, fixed, (), float("nan"), laws, sources, said)
     if values[-1] <= 0:
         raise DataError(f"the true residual variance is {values[-1]:g}; it must be above 0.")
