@@ -5,6 +5,7 @@ import json
 from base64 import b64decode
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from vcbench import numbers as num
@@ -59,11 +60,11 @@ def test_zips__have_each_interval_once_and_the_misses_of_its_coverage(data, foun
 
 def test_pairs__are_the_differences_on_the_same_data(data, found):
     """Oracle: the rows, paired by hand."""
-    rows = found.evidence.estimates
     entry = next(e for e in data["pairs"]["cells"] if data["methods"][e["m"]]["label"] == "moments")
     condition, parameter = data["conditions"][entry["c"]]["id"], data["parameters"][entry["p"]]
     reference = data["methods"][data["pairs"]["reference"]]["label"]
-    mine = rows[(rows["condition"] == condition) & (rows["parameter"] == parameter)].set_index("replicate")
+    rows = found.evidence.rows(condition)
+    mine = rows[rows["parameter"] == parameter].set_index("replicate")
     a = mine.loc[mine["method"] == reference, "estimate"]
     b = mine.loc[mine["method"] == "moments", "estimate"]
     d = (b - a).dropna()
@@ -89,9 +90,9 @@ def test_paths__fall_to_the_best_of_their_criterion(data):
 
 
 def test_missing__counts_every_fit_without_an_answer(data, found):
-    status = found.evidence.fits["status"]
+    status = pd.concat([found.evidence.fits(c.id) for c in found.evidence.conditions])["status"]
     assert sum(m["n"] for m in data["missing"]) == (~status.isin(["CONVERGED", "AT_BOUNDARY", "SKIPPED"])).sum()
-    assert sum(data["endings"]["n"]) == len(found.evidence.fits)
+    assert sum(data["endings"]["n"]) == found.evidence.n_fits == len(status)
 
 
 def test_messages__that_differ_in_numbers_are_said_once():
@@ -104,3 +105,11 @@ def test_messages__that_differ_in_numbers_are_said_once():
 @pytest.mark.parametrize(("value", "told"), [(np.nan, None), (np.inf, None), (1 / 3, 0.33333), (200.0, 200), (0, 0)])
 def test_short__keeps_five_digits(value, told):
     assert short(value) == told
+
+
+def test_rows__of_one_condition_are_held_at_a_time(found):
+    for condition in found.evidence.conditions:
+        rows = found.evidence.rows(condition.id)
+        assert set(rows["condition"]) == {condition.id}
+        assert list(found.evidence.stored.last) == [condition.id]
+        assert found.evidence.rows(condition.id) is rows

@@ -84,7 +84,7 @@ def test_page__loads_nothing(page, parsed):
 
 def test_page__is_small_and_has_no_rows_of_the_study(page, found):
     assert len(page.encode()) < 3_000_000
-    estimates = found.evidence.estimates
+    estimates = found.evidence.rows("003")
     simulated = estimates[estimates["truth"].notna() & estimates["estimate"].notna()]
     digits = [str(v) for v in simulated["estimate"].head(500) if len(str(v)) > 10]
     assert len(digits) > 300

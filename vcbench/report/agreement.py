@@ -36,10 +36,12 @@ COLUMNS = (
 )
 
 
-def distances(evidence: Evidence) -> pd.DataFrame:
-    """One row a fit with an estimate: condition, replicate, method, distance, deficit, ok, against."""
-    rows = evidence.estimates
+def distances(evidence: Evidence, place: str) -> pd.DataFrame:
+    """One row a fit of a condition with an estimate: condition, replicate, method, distance, deficit, ok, against."""
+    rows = evidence.rows(place)
     rows = rows[rows["parameter"].isin(evidence.theta or evidence.parameters)]
+    if not rows["estimate"].notna().any():
+        return pd.DataFrame(columns=[*KEY, "criterion", "against", "ok", "distance", "deficit"])
     estimate = rows.pivot_table(
         index=KEY, columns="parameter", values="estimate", aggfunc="first", dropna=False
     ).dropna(how="all")
@@ -47,7 +49,7 @@ def distances(evidence: Evidence) -> pd.DataFrame:
         estimate.index
     )
     se = se.reindex(columns=estimate.columns).where(lambda s: s > 0)
-    fits = evidence.fits.set_index(KEY).reindex(estimate.index)
+    fits = evidence.fits(place).set_index(KEY).reindex(estimate.index)
     methods = estimate.index.get_level_values("method")
     climbs = np.array([m in evidence.climbs for m in methods])
     criterion = np.array([evidence.criteria.get(m, "") for m in methods])

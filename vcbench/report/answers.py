@@ -1,13 +1,13 @@
 """The study's answer: its author's words, every figure in them worked out from the rows."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
 from vcbench import numbers as num
-from vcbench.report.evidence import Evidence
+from vcbench.report.evidence import PAIRED, Evidence
 
 NOTE = "(±: the Monte Carlo SE, of a range the largest.)"
 PLACEHOLDER = r"\{(\w+)\}"
@@ -25,15 +25,16 @@ def answer(evidence: Evidence) -> str:
     """
     text = str(evidence.run.get("answer") or "")
     figures = evidence.run.get("figures") or {}
-    said = re.sub(PLACEHOLDER, lambda found: _figure(evidence, figures.get(found[1])), text)
+    cells = _measured(evidence, [about for about in figures.values() if about])
+    said = re.sub(PLACEHOLDER, lambda found: _figure(cells, figures.get(found[1])), text)
     return f"{said} {NOTE}" if "±" in said else said
 
 
-def _figure(evidence: Evidence, about: Mapping[str, Any] | None) -> str:
+def _figure(measured: pd.DataFrame, about: Mapping[str, Any] | None) -> str:
     if about is None:
         return num.ABSENT
     measure = str(about["measure"])
-    cells = _cells(evidence, measure, about)
+    cells = _cells(measured, measure, about)
     if cells.empty:
         return num.ABSENT
     if measure.startswith(("seconds", "cpu_seconds")):
@@ -55,22 +56,33 @@ def _figure(evidence: Evidence, about: Mapping[str, Any] | None) -> str:
     return f"{span}{unit} (± {num.fixed(worst, places)})"
 
 
-def _cells(evidence: Evidence, measure: str, about: Mapping[str, Any]) -> pd.DataFrame:
+def _cells(measured: pd.DataFrame, measure: str, about: Mapping[str, Any]) -> pd.DataFrame:
     """The measure of the cells that a figure speaks of, in those that have it."""
+    if measured.empty:
+        return measured
+    found = measured[(measured["measure"] == measure) & measured["value"].notna()]
+    for column in ("condition", "parameter", "method"):
+        if about.get(column) is not None:
+            found = found[found[column].isin(about[column])]
+    return found
+
+
+def _measured(evidence: Evidence, figures: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+    """What the figures speak of, each condition read once. Paired measures are against the study's reference."""
     from vcbench.study.measures import measures
 
-    rows = evidence.estimates
-    for column in ("condition", "parameter"):
-        if about.get(column) is not None:
-            rows = rows[rows[column].isin(about[column])]
-    if rows.empty:
-        return pd.DataFrame()
-    found = measures(rows, evidence.level, reference=_reference(evidence, rows), only=[measure])
-    if about.get("method") is not None:
-        found = found[found["method"].isin(about["method"])]
-    return found[found["value"].notna()]
-
-
-def _reference(evidence: Evidence, rows: pd.DataFrame) -> str | None:
-    named = evidence.run.get("reference")
-    return str(named) if named in set(rows["method"]) else None
+    named, out = str(evidence.run.get("reference") or ""), []
+    for condition in evidence.conditions:
+        here = [about for about in figures if about.get("condition") is None or condition.id in about["condition"]]
+        wanted = {str(about["measure"]) for about in here}
+        if not wanted:
+            continue
+        rows = evidence.rows(condition.id)
+        if all(about.get("parameter") is not None for about in here):
+            rows = rows[rows["parameter"].isin({p for about in here for p in about["parameter"]})]
+        if named in evidence.methods and named not in set(rows["method"]):
+            wanted -= {*PAIRED, "relative_precision"}
+        if len(rows) and wanted:
+            reference = named if named in set(rows["method"]) else None
+            out.append(measures(rows, evidence.level, reference=reference, only=sorted(wanted)))
+    return pd.concat(out, ignore_index=True) if out else pd.DataFrame()

@@ -19,9 +19,10 @@ def check(evidence: Evidence) -> tuple[dict[str, int], Table | None]:
         if not tomllib.loads(evidence.spec).get("acceptance"):
             return {}, None
         from vcbench.study.acceptance import check_rows
+        from vcbench.study.parts import read_parts
         from vcbench.study.spec import read_spec
 
-        found = check_rows(read_spec(evidence.spec, "spec.toml"), evidence.estimates)
+        found = check_rows(read_spec(evidence.spec, "spec.toml"), read_parts(evidence.stored.folder))
     except (VcbenchError, tomllib.TOMLDecodeError):
         return {}, None
     counts = {word: n for word in FLAGS if (n := sum(v.verdict == word for v in found))}

@@ -8,32 +8,47 @@ from vcbench.report.evidence import GOOD, Evidence
 ORDER = ("CONVERGED", "AT_BOUNDARY", "MAX_ITER", "SINGULAR_V", "FAILED", "TIMEOUT", "SKIPPED")
 
 
-def endings(evidence: Evidence) -> pd.DataFrame:
-    """Counts: condition, method, status, n."""
-    counted = evidence.fits.groupby(["condition", "method", "status"], sort=False).size().rename("n").reset_index()
+BAD = ["condition", "method", "status", "message", "n", "row"]
+
+
+def count_endings(fits: pd.DataFrame) -> pd.DataFrame:
+    """Counts of one condition: condition, method, status, n."""
+    return fits.groupby(["condition", "method", "status"], sort=False).size().rename("n").reset_index()
+
+
+def arrange_endings(counted: pd.DataFrame, evidence: Evidence) -> pd.DataFrame:
+    """The counts of all conditions in the report's order."""
     rank = {s: i for i, s in enumerate(ORDER)}
     places = {m: i for i, m in enumerate(evidence.methods)}
     key = counted.assign(a=counted["method"].map(places), b=counted["status"].map(rank).fillna(len(rank)))
     return counted.loc[key.sort_values(["condition", "a", "b", "status"]).index].reset_index(drop=True)
 
 
-def missing(evidence: Evidence) -> pd.DataFrame:
+def count_bad(fits: pd.DataFrame) -> pd.DataFrame:
+    """Fits of one condition that are no answer: condition, method, status, message, n, row (one to replay)."""
+    bad = fits[~fits["status"].isin([*GOOD, "SKIPPED"])]
+    out = []
+    for (condition, method, status, message), part in bad.groupby(["condition", "method", "status", "message"]):
+        row = f"{condition}/{int(part['replicate'].min())}/{method}"
+        out.append((condition, method, status, message, len(part), row))
+    return pd.DataFrame(out, columns=BAD)
+
+
+def missing(bad: pd.DataFrame) -> pd.DataFrame:
     """Fits that are no answer, most frequent first: method, status, message, n, conditions, row (one to replay)."""
-    bad = evidence.fits[~evidence.fits["status"].isin([*GOOD, "SKIPPED"])]
     out = []
     for (method, status, message), part in bad.groupby(["method", "status", "message"], sort=True):
-        first = part.sort_values(["condition", "replicate"]).iloc[0]
-        row = f"{first['condition']}/{int(first['replicate'])}/{method}"
-        out.append((method, status, message, len(part), tuple(sorted(part["condition"].unique())), row))
+        conditions = tuple(sorted(part["condition"].unique()))
+        out.append((method, status, message, int(part["n"].sum()), conditions, part["row"].iloc[0]))
     frame = pd.DataFrame(out, columns=["method", "status", "message", "n", "conditions", "row"])
     return frame.sort_values(["n", "method", "status"], ascending=[False, True, True], kind="stable").reset_index(
         drop=True
     )
 
 
-def cost(evidence: Evidence) -> pd.DataFrame:
-    """One row a (condition, method): median, 10th and 90th percentile of iterations and times, over fits that ran."""
-    fits = evidence.fits[evidence.fits["status"] != "SKIPPED"]
+def cost(fits: pd.DataFrame, evidence: Evidence) -> pd.DataFrame:
+    """Of one condition, a row a method: median, 10th and 90th percentile of iterations and times of fits that ran."""
+    fits = fits[fits["status"] != "SKIPPED"]
     grouped = fits.groupby(["condition", "method"], sort=False)
     out = pd.DataFrame({"n": grouped.size()})
     for column in ("n_iter", "n_eval", "cpu_seconds", "seconds"):
@@ -55,8 +70,8 @@ def zip_lines(evidence: Evidence, condition: str, parameter: str, method: str, m
 
     Not the rows: an order statistic is drawn for each centile, largest |z| at centile 100.
     """
-    rows = evidence.estimates
-    rows = rows[(rows["condition"] == condition) & (rows["parameter"] == parameter) & (rows["method"] == method)]
+    rows = evidence.rows(condition)
+    rows = rows[(rows["parameter"] == parameter) & (rows["method"] == method)]
     rows = rows.dropna(subset=["estimate", "truth", "lower", "upper"])
     width = rows["se"].where(rows["se"] > 0, (rows["upper"] - rows["lower"]) / 4)
     z = ((rows["estimate"] - rows["truth"]) / width.where(width > 0)).abs().fillna(np.inf)

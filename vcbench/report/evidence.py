@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from vcbench.errors import StoreError
 from vcbench.report import families
 from vcbench.report.parameters import is_theta, order_parameters
+from vcbench.report.stored import Stored, concat, open_rows
 
 GOOD = ("CONVERGED", "AT_BOUNDARY")
 KEY = ["condition", "replicate", "method"]
@@ -61,8 +61,9 @@ class Condition:
 class Evidence:
     """The aggregates of one run.
 
-    `fits` has one row a (condition, replicate, method); `measures` is the long frame of `vcbench.measures` over the
-    simulated conditions; `estimates` the rows themselves (never written into a page). `asked` says by label what a
+    `measures` is the long frame of `vcbench.measures` over the simulated conditions; `truths` has the first, lowest and
+    highest truth of each (condition, parameter). The rows themselves are read a condition at a time (`rows`, `fits`)
+    and never written into a page. `asked` says by label what a
     method was asked beside its estimate, as ("interval", {"kind": "profile"}); `only` the measures that the study is
     about, empty where that is all of them.
     """
@@ -76,8 +77,9 @@ class Evidence:
     climbs: frozenset[str]
     parameters: tuple[str, ...]
     factors: tuple[str, ...]
-    estimates: pd.DataFrame
-    fits: pd.DataFrame
+    stored: Stored
+    truths: pd.DataFrame
+    n_fits: int
     measures: pd.DataFrame
     traces: pd.DataFrame
     spec: str
@@ -89,6 +91,14 @@ class Evidence:
     def about(self, *measures: str) -> bool:
         """True unless the study is about other measures than these."""
         return not self.only or bool(self.only & set(measures))
+
+    def rows(self, condition: str) -> pd.DataFrame:
+        """The rows of a condition, sorted by (replicate, method, parameter)."""
+        return self.stored.rows(condition)
+
+    def fits(self, condition: str) -> pd.DataFrame:
+        """One row a (replicate, method) of a condition."""
+        return self.stored.fits(condition)
 
     @property
     def simulated(self) -> tuple[Condition, ...]:
@@ -132,7 +142,7 @@ class Evidence:
                     wide[column] = np.nan
         wide["n"] = part.groupby(index)["n"].max()
         wide = wide.reset_index()
-        truth = self.estimates.groupby(["condition", "parameter"], sort=False)["truth"].first().rename("truth")
+        truth = self.truths[["condition", "parameter", "truth"]]
         wide = wide.merge(truth, on=["condition", "parameter"], how="left")
         return arrange(wide, self)
 
@@ -151,30 +161,19 @@ def arrange(frame: pd.DataFrame, evidence: Evidence) -> pd.DataFrame:
 
 def load(folder: Path | str) -> Evidence:
     """Read a run folder and aggregate it. Raises StoreError where there is nothing to report."""
-    from vcbench.study.measures import measures
-    from vcbench.study.store import read_provenance, read_rows, read_run, read_traces
+    from vcbench.study.store import read_provenance, read_run, read_traces
 
     folder = Path(folder)
     run = read_run(folder)
-    rows = read_rows(folder)
-    if rows.empty:
-        raise StoreError(f"`{folder}` holds no rows yet: there is nothing to report. Run the study first.")
-    rows = _tidy(rows)
-    named, criteria = _methods(run, rows)
-    present = set(rows["method"].unique())
-    methods = tuple(families.in_order([m for m in named if m in present], named))
-    factors, conditions = _conditions(rows)
-    simulated = rows[rows["condition"].isin([c.id for c in conditions if not c.real])]
-    if simulated.empty:
-        frame = pd.DataFrame(columns=["condition", "parameter", "method", "measure", "value", "mcse", "n"])
-    else:
-        level = float(run.get("level") or 0.95)
-        found = measures(simulated, level, only=MEASURES)
-        again = measures(simulated, level, only=PENALISED, failures="penalised")
-        frame = pd.concat([found, again.assign(measure=again["measure"] + "_penalised")], ignore_index=True)
-    own = ("parameter", "truth", "estimate", "se", "lower", "upper", "interval", "level", "p_value")
-    columns = [c for c in rows.columns if c not in own]
-    fits = rows.drop_duplicates(KEY)[columns].reset_index(drop=True)
+    stored = open_rows(folder)
+    level = float(run.get("level") or 0.95)
+    seen = [_see(stored.rows(condition), level) for condition in stored.conditions]
+    labels = list(dict.fromkeys(m for one in seen for m in one.criteria))
+    criteria = {m: c for one in reversed(seen) for m, c in one.criteria.items() if c}
+    named = _named(run, labels)
+    methods = tuple(families.in_order([m for m in named if m in set(labels)], named))
+    factors, conditions = _conditions(stored.heads(), seen)
+    present = list(dict.fromkeys(p for one in seen for p in one.truths["parameter"]))
     spec = folder / "spec.toml"
     return Evidence(
         run=run,
@@ -182,49 +181,62 @@ def load(folder: Path | str) -> Evidence:
         conditions=conditions,
         methods=methods,
         named=named,
-        criteria=criteria,
+        criteria={m: criteria.get(m, "") for m in named},
         climbs=_climbs(run, methods, named),
-        parameters=order_parameters(run, list(rows["parameter"].unique())),
+        parameters=order_parameters(run, present),
         factors=factors,
-        estimates=rows,
-        fits=fits,
-        measures=frame.reset_index(drop=True),
+        stored=stored,
+        truths=pd.concat([one.truths for one in seen], ignore_index=True),
+        n_fits=sum(one.n_fits for one in seen),
+        measures=concat(
+            [one.measures for one in seen], ["condition", "parameter", "method", "measure", "value", "mcse", "n"]
+        ),
         traces=_traces(read_traces(folder)),
         spec=spec.read_text(encoding="utf-8") if spec.is_file() else "",
         provenance=tuple(read_provenance(folder)),
         asked=_asked(run),
         only=frozenset(map(str, run.get("measures") or ())),
-        level=float(run.get("level") or 0.95),
+        level=level,
     )
 
 
-def _tidy(rows: pd.DataFrame) -> pd.DataFrame:
-    rows = rows.copy()
-    for name in (
-        "truth",
-        "estimate",
-        "se",
-        "lower",
-        "upper",
-        "level",
-        "p_value",
-        "loglik",
-        "n_iter",
-        "n_eval",
-        "seconds",
-        "cpu_seconds",
-    ):
-        rows[name] = pd.to_numeric(rows[name], errors="coerce").astype(float) if name in rows else np.nan
-    for name in ("condition", "method", "parameter", "status"):
-        rows[name] = rows[name].astype(str)
-    for name in ("criterion", "message", "code", "interval"):
-        rows[name] = rows[name].fillna("").astype(str) if name in rows else ""
-    return rows
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What is kept of one condition's rows: criteria by method, truths, measures, and how many there are."""
+
+    criteria: Mapping[str, str]
+    truths: pd.DataFrame
+    measures: pd.DataFrame
+    real: bool
+    replicates: int
+    n_fits: int
 
 
-def _methods(run: Mapping[str, Any], rows: pd.DataFrame) -> tuple[dict[str, str], dict[str, str]]:
-    """Label → registered name, in the run's order, and label → criterion (from the rows, so what was really used)."""
-    present = list(rows["method"].unique())
+def _see(rows: pd.DataFrame, level: float) -> Seen:
+    from vcbench.study.measures import measures
+
+    real = bool(rows["truth"].isna().all())
+    frame = pd.DataFrame()
+    if not real:
+        again = measures(rows, level, only=PENALISED, failures="penalised")
+        again = again.assign(measure=again["measure"] + "_penalised")
+        frame = pd.concat([measures(rows, level, only=MEASURES), again], ignore_index=True)
+    used = rows[rows["criterion"] != ""].groupby("method")["criterion"].first()
+    truths = rows.groupby(["condition", "parameter"], sort=False)["truth"].agg(
+        truth="first", low="min", high="max", several="nunique"
+    )
+    return Seen(
+        {str(m): str(used.get(m, "")) for m in rows["method"].unique()},
+        truths.reset_index(),
+        frame,
+        real,
+        int(rows["replicate"].nunique()),
+        len(rows.drop_duplicates(["replicate", "method"])),
+    )
+
+
+def _named(run: Mapping[str, Any], labels: list[str]) -> dict[str, str]:
+    """Label → registered name, in the run's order, then as they come."""
     named: dict[str, str] = {}
     for entry in run.get("methods") or []:
         if isinstance(entry, Mapping):
@@ -232,10 +244,9 @@ def _methods(run: Mapping[str, Any], rows: pd.DataFrame) -> tuple[dict[str, str]
             named[str(entry.get("label") or name)] = name
         else:
             named[str(entry)] = families.base_name(str(entry))
-    for label in present:
+    for label in labels:
         named.setdefault(label, families.base_name(label))
-    used = rows[rows["criterion"] != ""].groupby("method")["criterion"].first()
-    return named, {m: str(used.get(m, "")) for m in named}
+    return named
 
 
 def _climbs(run: Mapping[str, Any], methods: tuple[str, ...], named: Mapping[str, str]) -> frozenset[str]:
@@ -256,12 +267,12 @@ def _asked(run: Mapping[str, Any]) -> dict[str, tuple[str, Mapping[str, Any]]]:
     }
 
 
-def _conditions(rows: pd.DataFrame) -> tuple[tuple[str, ...], tuple[Condition, ...]]:
-    """Conditions with labels made of the factors that vary among the simulated ones."""
-    columns = [c for c in rows.columns if c.startswith("factor_")]
-    heads = rows.drop_duplicates("condition").set_index("condition")[columns]
-    real = rows.groupby("condition")["truth"].apply(lambda t: bool(t.isna().all()))
-    replicates = rows.groupby("condition")["replicate"].nunique()
+def _conditions(first: pd.DataFrame, seen: list[Seen]) -> tuple[tuple[str, ...], tuple[Condition, ...]]:
+    """Conditions with labels made of the factors that vary among the simulated ones; `first`: a row of each."""
+    columns = [c for c in first.columns if c.startswith("factor_")]
+    heads = first.assign(condition=first["condition"].astype(str)).set_index("condition")[columns]
+    real = pd.Series([one.real for one in seen], index=heads.index)
+    replicates = pd.Series([one.replicates for one in seen], index=heads.index)
     simulated = heads[~real.reindex(heads.index)]
     said = _varying(simulated)
     out = []
@@ -273,10 +284,10 @@ def _conditions(rows: pd.DataFrame) -> tuple[tuple[str, ...], tuple[Condition, .
         label = f"{data} data" if bool(real[key]) else ", ".join(parts) or f"simulated {data}"
         out.append(Condition(str(key), label, known, bool(real[key]), data, int(replicates[key])))
     factors = tuple(dict.fromkeys(name for names in said.values() for name in names))
-    seen: dict[str, int] = {}
+    said_often: dict[str, int] = {}
     for c in out:
-        seen[c.label] = seen.get(c.label, 0) + 1
-    fixed = [c if seen[c.label] == 1 else _renamed(c) for c in out]
+        said_often[c.label] = said_often.get(c.label, 0) + 1
+    fixed = [c if said_often[c.label] == 1 else _renamed(c) for c in out]
     return factors, tuple(fixed)
 
 

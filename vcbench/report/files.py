@@ -12,6 +12,7 @@ from vcbench.report import svg as drawing
 from vcbench.report.answers import answer
 from vcbench.report.findings import Findings, find
 from vcbench.report.pictures import Figure, figures
+from vcbench.report.stored import concat
 from vcbench.report.verdicts import GLYPH, verdicts
 
 DISTANCES = {"largest": "largest_distance_se", "median": "median_distance_se", "deficit": "largest_deficit"}
@@ -50,7 +51,7 @@ def publish(folder: Path | str, reports_dir: Path | str) -> Path:
         "spec_hash": run.get("spec_hash"),
         "seed": run.get("seed"),
         "version": run.get("version"),
-        "fits": len(found.evidence.fits),
+        "fits": found.evidence.n_fits,
         "provenance": provenance.provenance(found.evidence),
     }
     (out / "provenance.json").write_text(
@@ -93,7 +94,9 @@ def summary(found: Findings) -> pd.DataFrame:
     ):  # fmt: skip
         long = frame.melt(["condition", "method", "n"], list(columns), "measure", "value").dropna(subset=["value"])
         parts.append(long.assign(parameter="", mcse=float("nan")))
-    real = e.estimates[e.estimates["condition"].isin([c.id for c in e.real]) & e.estimates["estimate"].notna()]
+    shown = [e.rows(c.id)[["condition", "parameter", "method", "estimate", "se"]] for c in e.real]
+    real = concat(shown, ["condition", "parameter", "method", "estimate", "se"])
+    real = real[real["estimate"].notna()]
     for column in ("estimate", "se"):
         one = real[["condition", "parameter", "method"]].assign(
             measure=column, value=real[column], mcse=float("nan"), n=1

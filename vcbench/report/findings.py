@@ -9,6 +9,7 @@ import pandas as pd
 
 from vcbench.report import agreement, checks, endings
 from vcbench.report.evidence import Condition, Evidence
+from vcbench.report.stored import concat
 from vcbench.report.tables import Table
 from vcbench.report.theme import Look, looks
 
@@ -26,6 +27,7 @@ class Findings:
     groups: tuple[tuple[str, tuple[str, ...]], ...]
     cells: pd.DataFrame
     endings: pd.DataFrame
+    bad: pd.DataFrame
     missing: pd.DataFrame
     cost: pd.DataFrame
     level: float
@@ -37,15 +39,14 @@ class Findings:
 
     def representative(self, methods: Sequence[str]) -> str:
         """The member of a group with most estimates; the first of them."""
-        counts = self.evidence.fits[self.evidence.fits["status"].isin(("CONVERGED", "AT_BOUNDARY"))][
-            "method"
-        ].value_counts()
+        good = self.endings[self.endings["status"].isin(("CONVERGED", "AT_BOUNDARY"))]
+        counts = good.groupby("method")["n"].sum()
         return max(methods, key=lambda m: (int(counts.get(m, 0)), -list(methods).index(m)))
 
 
 def find(evidence: Evidence) -> Findings:
     """Aggregate; the slow part of a report."""
-    agreed = agreement.summarise(agreement.distances(evidence), evidence)
+    agreed, ended, bad, cost = _gather(evidence)
     cells = evidence.cells(
         "bias",
         "relative_bias",
@@ -78,12 +79,30 @@ def find(evidence: Evidence) -> Findings:
         agreement=agreed,
         groups=tuple(agreement.groups(evidence, agreed)),
         cells=cells,
-        endings=endings.endings(evidence),
-        missing=endings.missing(evidence),
-        cost=endings.cost(evidence),
+        endings=ended,
+        bad=bad,
+        missing=endings.missing(bad),
+        cost=cost,
         level=level,
         checks=counts,
         check_table=table,
+    )
+
+
+def _gather(evidence: Evidence) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+    """Agreement, endings, fits that are no answer, and cost, from each condition's rows, read once."""
+    agreed, ended, bad, cost = [], [], [], []
+    for condition in evidence.conditions:
+        fits = evidence.fits(condition.id)
+        ended.append(endings.count_endings(fits))
+        bad.append(endings.count_bad(fits))
+        cost.append(endings.cost(fits, evidence))
+        agreed.append(agreement.summarise(agreement.distances(evidence, condition.id), evidence))
+    return (
+        concat(agreed, list(agreement.COLUMNS)),
+        endings.arrange_endings(pd.concat(ended, ignore_index=True), evidence),
+        concat(bad, endings.BAD),
+        pd.concat(cost, ignore_index=True),
     )
 
 

@@ -27,7 +27,7 @@ def planned(evidence: Evidence) -> int | None:
 
 def state(evidence: Evidence) -> tuple[bool, str]:
     """(complete, text): COMPLETE, or PARTIAL with the share that is there."""
-    total, have = planned(evidence), len(evidence.fits)
+    total, have = planned(evidence), evidence.n_fits
     if total is not None and have < total:
         return False, f"PARTIAL, {num.percent(have / total)} of {num.count(total)} fits"
     if total is None and not evidence.run.get("finished"):
@@ -45,7 +45,7 @@ def identity(evidence: Evidence) -> list[tuple[str, str]]:
         pairs.append(
             ("conditions", f"{num.count(len(simulated))} × {low if low == high else f'{low} to {high}'} replicates")
         )
-    pairs += [("methods", num.count(len(evidence.methods))), ("fits", num.count(len(evidence.fits)))]
+    pairs += [("methods", num.count(len(evidence.methods))), ("fits", num.count(evidence.n_fits))]
     for key, name in (("spec_hash", "spec"), ("seed", "seed"), ("version", "vcbench")):
         value = evidence.run.get(key)
         if value not in (None, ""):
@@ -163,16 +163,18 @@ def condition_table(found: Findings) -> Table:
 
 def truth_table(found: Findings) -> Table | None:
     """The true values, by parameter, where there are any."""
-    rows = found.evidence.estimates[found.evidence.estimates["truth"].notna()]
-    if rows.empty:
+    known = found.evidence.truths[found.evidence.truths["truth"].notna()]
+    if known.empty:
         return None
     out = []
     for p in found.evidence.parameters:
-        values = sorted(rows.loc[rows["parameter"] == p, "truth"].unique())
+        mine = known[known["parameter"] == p]
+        values = sorted(set(mine["low"]) | set(mine["high"]))
         if values:
+            few = len(values) <= 6 and (mine["several"] <= 2).all()
             text = (
                 ", ".join(num.significant(v, 5) for v in values)
-                if len(values) <= 6
+                if few
                 else f"{num.significant(values[0], 5)} to {num.significant(values[-1], 5)}"
             )
             out.append((head(p), head(text)))

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-from vcbench.report.evidence import GOOD
 from vcbench.report.findings import Findings
 from vcbench.report.messages import pattern, together
 
@@ -22,13 +21,11 @@ def ends(found: Findings) -> dict[str, Any]:
 def missing(found: Findings, most: int = 2000) -> list[dict[str, Any]]:
     """What is no answer, most frequent first, by condition, method, status and message: n and a row to replay."""
     at, who = _places(found)
-    fits = found.evidence.fits
-    bad = fits[~fits["status"].isin([*GOOD, "SKIPPED"])]
-    bad = bad.assign(pattern=[pattern(m) for m in bad["message"]])
+    bad = found.bad.assign(pattern=[pattern(m) for m in found.bad["message"]])
     out = []
     for (c, m, status, _), part in bad.groupby(["condition", "method", "status", "pattern"], sort=True):
-        row, said = f"{c}/{int(part['replicate'].min())}/{m}", together(list(part["message"]))
-        out.append({"c": at[c], "m": who[m], "status": status, "message": said, "n": len(part), "row": row})
+        entry = {"c": at[c], "m": who[m], "status": status, "message": together(list(part["message"]))}
+        out.append({**entry, "n": int(part["n"].sum()), "row": part["row"].iloc[0]})
     return sorted(out, key=lambda entry: -entry["n"])[:most]
 
 

@@ -25,14 +25,14 @@ def pairs(found: Findings, parameters: tuple[str, ...]) -> dict[str, Any]:
     reference = reference_of(e)
     if reference is None:
         return {"reference": None, "cells": []}
-    rows = e.estimates
     which = {p: i for i, p in enumerate(parameters)}
     who = {m: i for i, m in enumerate(e.methods)}
     out = []
     for place, condition in enumerate(e.conditions):
         if condition.real:
             continue
-        mine = rows[(rows["condition"] == condition.id) & rows["estimate"].notna() & rows["parameter"].isin(e.judged)]
+        rows = e.rows(condition.id)
+        mine = rows[rows["estimate"].notna() & rows["parameter"].isin(e.judged)]
         for p in e.judged:
             part = mine[mine["parameter"] == p]
             wide = part.pivot_table(index="replicate", columns="method", values="estimate", aggfunc="first")

@@ -34,7 +34,7 @@ def convergence(found: Findings) -> Iterator[Figure]:
         if mine.empty:
             continue
         mine = mine[mine["replicate"] == mine["replicate"].min()]
-        fits = found.evidence.fits[(found.evidence.fits["condition"] == condition.id)]
+        fits = found.evidence.fits(condition.id)
         fits = fits[fits["replicate"] == mine["replicate"].iloc[0]].set_index("method")
         by_criterion: dict[str, dict[str, pd.DataFrame]] = {}
         for method in [m for m in maximisers(found) if m in set(mine["method"])]:

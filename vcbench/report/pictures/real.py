@@ -16,8 +16,8 @@ from vcbench.report.tables import Cell, Table, head
 
 
 def real_rows(found: Findings, condition: Condition) -> pd.DataFrame:
-    rows = found.evidence.estimates
-    return rows[(rows["condition"] == condition.id) & (rows["replicate"] == rows["replicate"].min())]
+    rows = found.evidence.rows(condition.id)
+    return rows[rows["replicate"] == rows["replicate"].min()]
 
 
 def real_table(found: Findings, condition: Condition) -> Table:

@@ -1,5 +1,7 @@
 """What is missing, and what the specification demanded."""
 
+from collections import Counter
+
 from vcbench import numbers as num
 from vcbench.report.findings import Findings
 from vcbench.report.verdicts.base import MANY, Verdict
@@ -41,10 +43,12 @@ def unestimated(found: Findings) -> Verdict | None:
         most = mine.loc[mine["failure_rate"].idxmax()]
         share = num.plus_minus(100 * most["failure_rate"], 100 * most["failure_rate_mcse"])
         said.append(f"{parameter} by {method} in up to {share} % of data sets ({found.label(most['condition'])})")
-    rows = found.evidence.estimates
-    lost = rows[rows["estimate"].isna() & (rows["message"] != "") & rows["parameter"].isin(set(cells["parameter"]))]
-    why = lost["message"].value_counts()
-    reasons = num.listing([f"{text} ({num.percent(n / len(lost))})" for text, n in why.items()], 4)
+    why: Counter[str] = Counter()
+    for condition in found.evidence.conditions:
+        rows = found.evidence.rows(condition.id)
+        lost = rows["estimate"].isna() & (rows["message"] != "") & rows["parameter"].isin(set(cells["parameter"]))
+        why.update(rows.loc[lost, "message"])
+    reasons = num.listing([f"{text} ({num.percent(n / why.total())})" for text, n in why.most_common()], 4)
     return Verdict("note", "No estimate", f"{num.listing(said, 8)}. Why: {reasons}.", "failures")
 
 
