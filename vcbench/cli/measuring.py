@@ -40,15 +40,19 @@ def measures(
 ) -> int:
     """Bias, empirical SE, coverage and the other measures of a file of results, with Monte Carlo standard errors.
 
-    The file (CSV, TSV, Parquet, written by any program) has the columns method, estimate and truth, and those of se,
-    lower, upper, condition, parameter, replicate and status that are known.
+    The file (CSV, TSV, Parquet, written by any program; or a run folder) has the columns method, estimate and truth,
+    and those of se, lower, upper, condition, parameter, replicate and status that are known.
     """
     from vcbench.study.measures import measures as measure
+    from vcbench.study.parts import measure_parts, read_parts
     from vcbench.study.tables import measures_table
 
-    found = measure(
-        _rows(file, column, truth), level, null, reference, mcse, failures, by or None, only or None, winsorise
-    )
+    if file.is_dir() and truth is None and not (column or by):  # a run folder is read a condition at a time
+        found = measure_parts(read_parts(file), only=only or None, level=level, null=null, reference=reference,
+                              mcse=mcse, failures=failures, winsorise=winsorise)  # fmt: skip
+    else:
+        rows = _rows(file, column, truth)
+        found = measure(rows, level, null, reference, mcse, failures, by or None, only or None, winsorise)
     text = measures_table(found, format, only=only or None, out=out)
     if out is None:
         print(text, end="")

@@ -97,11 +97,6 @@ def measures(
     wanted = _check_options(level, mcse, failures, only, winsorise)
     keys = _group_keys(frame, by)
     methods = list(frame["method"].unique())
-    if reference is not None and reference not in methods:
-        raise DataError(
-            f"reference `{reference}` is no method of these rows. Choose from {', '.join(methods)}."
-            f"{did_you_mean(reference, methods)}"
-        )
     if not len(frame):
         raise DataError("the rows are empty: there is nothing to measure.")
     return measure_pieces([frame], methods, keys, level, null, reference, mcse, failures, wanted, winsorise)
@@ -121,6 +116,11 @@ def measure_pieces(
 ) -> pd.DataFrame:
     """`measures` of rows that come in pieces, each with whole groups of `keys`; `methods` are those of all pieces."""
     wanted = _check_options(level, mcse, failures, only, winsorise)
+    if reference is not None and reference not in methods:
+        raise DataError(
+            f"reference `{reference}` is no method of these rows. Choose from {', '.join(methods)}."
+            f"{did_you_mean(reference, methods)}"
+        )
     pieces = []
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         for frame in frames:

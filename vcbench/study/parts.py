@@ -16,6 +16,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from vcbench.errors import DataError
 from vcbench.study.groups import COSTS, NUMBERS, Group, build_group
 from vcbench.study.measures import measure_pieces
 from vcbench.study.seeds import method_stream
@@ -146,9 +147,11 @@ def as_parts(rows: Any) -> Rows:
 def measure_parts(rows: Rows, *, only: Iterable[str] | None = None, **options: Any) -> pd.DataFrame:
     """`vcbench.measures` of all rows, made piece by piece: the same numbers in the same order. Its `by` is fixed."""
     wanted = None if only is None else tuple(sorted(only))
+    if not rows.conditions:
+        raise DataError("the rows are empty: there is nothing to measure.")
     tables = []
     for condition in rows.conditions:
-        key = "measures", condition, rows.size(condition), rows.methods, wanted, tuple(sorted(options.items()))
+        key = "measures", condition, rows.size(condition), rows.methods, wanted, repr(sorted(options.items()))
         if key not in rows.kept:
             keys = ["condition", "parameter"]
             rows.kept[key] = measure_pieces(rows.of(condition), rows.methods, keys, only=wanted, **options)
