@@ -7,6 +7,7 @@ import zlib
 import pytest
 from report.browser import CHROMIUM
 
+from vcbench.cli.app import run
 from vcbench.errors import ProgramError
 from vcbench.report import pdf
 
@@ -44,3 +45,18 @@ def test_pdf__of_a_browser_that_does_not_print_is_an_error(page_path, tmp_path):
     with pytest.raises(ProgramError, match="did not print"):
         pdf.print_pdf(page_path, tmp_path / "x.pdf", browser="/nowhere/chromium")
     assert not (tmp_path / "x.pdf").exists()
+
+
+def test_command__says_so_before_any_work_where_nothing_prints(run_folder, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    assert run(["report", str(run_folder), "--out", str(tmp_path / "out"), "--pdf"]) == 2
+    assert "a PDF is printed by Chromium" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_command__prints_the_paths_of_page_and_pdf(page_path, monkeypatch, capsys):
+    monkeypatch.setattr("vcbench.report.render", lambda folder, out: page_path)
+    monkeypatch.setattr(pdf, "find_browser", lambda: "chromium")
+    monkeypatch.setattr(pdf, "print_pdf", lambda page: page.with_name("report.pdf"))
+    assert run(["report", str(page_path.parent.parent), "--pdf"]) == 0
+    assert capsys.readouterr().out.split() == [str(page_path), str(page_path.with_name("report.pdf"))]
