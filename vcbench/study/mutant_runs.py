@@ -29,7 +29,8 @@ from vcbench.study.spec import Spec, reseeded
 from vcbench.study.work import provenance, run_task, use_one_thread
 
 KIND, TRIALS = "mutants", "trials.jsonl"
-LOOKS = (25, 50, 100, 200, 300, 450, 700, 1000, 1400)  # the rows worked out; the verdict is that of the first block
+LOOKS = (25, 50, 100, 200, 300, 450, 600, 800, 1000, 1200, 1400)  # rows worked out; verdicts are of every block
+QUIET = (50, 200, 450, 550, 700, 850, 1000, 1400)  # where nothing is looked for
 BY_MEASURE: Mapping[str, Checks] = {
     "bias": "bias", "coverage": "coverage", "interval_width": "interval width", "share_equal": "agreement",
     "failure_rate": "monotonicity", "convergence_rate": "monotonicity",
@@ -195,7 +196,7 @@ def _before(spec: Spec, trial: Trial) -> list[Alarm]:
 def _study(spec: Spec, stem: str, wanted: str | None, before: list[Alarm]) -> tuple[list[Alarm], int, int, int]:
     """(alarms, acceptance checks that passed, those still open, replicates): the study, look by look."""
     block, most = spec.table.block_size, spec.table.n_max
-    looks = sorted({*(max(block, n // block * block) for n in (LOOKS if wanted else LOOKS[1::2]) if n < most), most})
+    looks = sorted({*(max(block, n // block * block) for n in (LOOKS if wanted else QUIET) if n < most), most})
     sizes = {c.id: 0 for c in spec.conditions}
     going = set(sizes)
     done: dict[tuple[str, int], set[int]] = {}
