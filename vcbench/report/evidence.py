@@ -12,8 +12,11 @@ import numpy as np
 import pandas as pd
 
 from vcbench.report import families
+from vcbench.report.conditions import Condition, name_conditions, show
 from vcbench.report.parameters import is_theta, order_parameters
 from vcbench.report.stored import Stored, concat, open_rows
+
+__all__ = ["Condition", "Evidence", "arrange", "load", "show"]
 
 GOOD = ("CONVERGED", "AT_BOUNDARY")
 KEY = ["condition", "replicate", "method"]
@@ -43,18 +46,6 @@ PAIRED = ("paired_difference", "max_abs_difference", "share_equal", "loglik_defi
 STEPS = ("n_iter", "n_iter_mean", "n_iter_p90", "n_eval", "n_eval_mean", "n_eval_p90")
 TIMES = ("seconds", "seconds_mean", "seconds_p90", "cpu_seconds", "cpu_seconds_mean", "cpu_seconds_p90")
 PENALISED = ("coverage", "rejection")  # told a second time, with what a method did not give counted against it
-
-
-@dataclass(frozen=True, slots=True)
-class Condition:
-    """One cell of the study's grid; `real` where the truth is not known."""
-
-    id: str
-    label: str
-    factors: Mapping[str, Any]
-    real: bool
-    data: str
-    replicates: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +163,7 @@ def load(folder: Path | str) -> Evidence:
     criteria = {m: c for one in reversed(seen) for m, c in one.criteria.items() if c}
     named = _named(run, labels)
     methods = tuple(families.in_order([m for m in named if m in set(labels)], named))
-    factors, conditions = _conditions(stored.heads(), seen)
+    factors, conditions = name_conditions(stored.heads(), [one.real for one in seen], [one.replicates for one in seen])
     present = list(dict.fromkeys(p for one in seen for p in one.truths["parameter"]))
     spec = folder / "spec.toml"
     return Evidence(
@@ -265,60 +256,6 @@ def _asked(run: Mapping[str, Any]) -> dict[str, tuple[str, Mapping[str, Any]]]:
         for what in ("interval", "test")
         if isinstance(entry.get(what), Mapping)
     }
-
-
-def _conditions(first: pd.DataFrame, seen: list[Seen]) -> tuple[tuple[str, ...], tuple[Condition, ...]]:
-    """Conditions with labels made of the factors that vary among the simulated ones; `first`: a row of each."""
-    columns = [c for c in first.columns if c.startswith("factor_")]
-    heads = first.assign(condition=first["condition"].astype(str)).set_index("condition")[columns]
-    real = pd.Series([one.real for one in seen], index=heads.index)
-    replicates = pd.Series([one.replicates for one in seen], index=heads.index)
-    simulated = heads[~real.reindex(heads.index)]
-    said = _varying(simulated)
-    out = []
-    for key, head in heads.sort_index().iterrows():
-        known = {c.removeprefix("factor_"): _plain(head[c]) for c in columns if not _null(head[c])}
-        data = str(known.get("data") or known.get("card") or known.get("generator") or "data")
-        names = said.get(str(head.get("factor_data")), [])
-        parts = [str(known[c]) if c == "data" else f"{c}={show(known[c])}" for c in names if c in known]
-        label = f"{data} data" if bool(real[key]) else ", ".join(parts) or f"simulated {data}"
-        out.append(Condition(str(key), label, known, bool(real[key]), data, int(replicates[key])))
-    factors = tuple(dict.fromkeys(name for names in said.values() for name in names))
-    said_often: dict[str, int] = {}
-    for c in out:
-        said_often[c.label] = said_often.get(c.label, 0) + 1
-    fixed = [c if said_often[c.label] == 1 else _renamed(c) for c in out]
-    return factors, tuple(fixed)
-
-
-def _varying(simulated: pd.DataFrame) -> dict[str, list[str]]:
-    """For each data entry the factors that tell its conditions apart; `data` first where there are several entries."""
-    entry = simulated["factor_data"].astype(str) if "factor_data" in simulated else pd.Series("", simulated.index)
-    several = ["data"] if entry.nunique() > 1 else []
-    others = [c for c in simulated.columns if c != "factor_data"]
-    return {
-        str(name): several + [c.removeprefix("factor_") for c in others if part[c].astype(str).nunique() > 1]
-        for name, part in simulated.groupby(entry, sort=False)
-    }
-
-
-def _renamed(c: Condition) -> Condition:
-    extra = ", ".join(f"{k}={show(v)}" for k, v in c.factors.items() if k not in ("data", "card", "generator"))
-    return Condition(c.id, f"{c.label} ({extra or c.id})", c.factors, c.real, c.data, c.replicates)
-
-
-def _plain(value: Any) -> Any:
-    value = value.item() if isinstance(value, np.generic) else value
-    return int(value) if isinstance(value, float) and value.is_integer() else value
-
-
-def _null(value: Any) -> bool:
-    return value is None or (isinstance(value, float) and value != value)
-
-
-def show(value: Any) -> str:
-    """A factor's level as text: 0.30000000000000004 is 0.3."""
-    return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
 def _traces(traces: pd.DataFrame | None) -> pd.DataFrame:

@@ -53,5 +53,5 @@ vc.views.lolly = (chosen, cells, width) => {
   const target = q.target === null || q.log ? "" : ` Stems start at ${vc.number(q.target)}${q.unit === "%" ? " %" : ""}.`;
   const wild = cells.some((cell) => cell.x < low || cell.x > high) ? " Values beyond the scale stand at its edge, written out." : "";
   const ends = q.e ? " Brackets: ± 2 Monte Carlo errors." : q.lo ? " Brackets: 10th and 90th percentile." : "";
-  return k.framed(svg, `${q.name}${q.whole ? "" : ` of ${chosen.parameter}`}, a column a method, a row a condition.${target}${ends}${wild}${cells.some((cell) => cell.off) ? " ▲ off by more than 2 MCSE." : ""} A press on a row shows its intervals and pairs below.`, `lolly-${q.key}`);
+  return k.framed(svg, `${q.name}${q.whole ? "" : ` of ${chosen.parameter}`}, a column a method, a row a condition.${target}${ends}${wild}${cells.some((cell) => cell.off) ? " ▲ off by more than 2 MCSE." : ""}${data.zips.length || data.pairs.cells.length ? " A press on a row shows its data sets below." : ""}`, `lolly-${q.key}`);
 };
