@@ -48,6 +48,28 @@ IDENTITIES = {  # the identity that does not hold, and the data on which it does
 HARNESS = ("M24", "O8", "O9", "O11", "O12", "O14", "O15")
 
 
+SMALL = """
+title = "Small"
+question = "Is it found?"
+seed = 5
+rule = "sequential"
+n_max = 200
+block_size = 25
+trace = false
+methods = [{methods}]
+{more}
+[[data]]
+generator = "one_way"
+n_groups = 30
+group_size = 4
+
+[[acceptance]]
+measure = "coverage"
+parameter = "residual:var"
+tolerance = 0.2
+"""
+
+
 def _with(spec: Spec, mutant: str) -> Spec:
     return replace(spec, table=spec.table.model_copy(update={"mutant": mutant or None}))
 
@@ -88,6 +110,24 @@ def test_identities__miss_what_the_mutant_breaks_and_hold_without_it(mutant: str
     assert (wrong.loc[wrong["parameter"] == name, "p_value"] == 0).all()
 
 
+@pytest.mark.parametrize(
+    ("data", "status"),
+    [
+        ('generator = "snp"\nn = 30\np = 12\nh2 = 0.5', "CONVERGED"),
+        ('generator = "random_slope"\nn_groups = 6', "SKIPPED"),
+    ],
+)
+def test_identities__hold_with_a_known_relationship_and_refuse_correlated_effects(data: str, status: str) -> None:
+    text = SMALL.format(methods='{ name = "identities", of = "em" }', more="").partition("[[data]]")[0]
+    spec = read_spec(f"{text}[[data]]\n{data}\n", "small.toml")
+    rows = run_task(spec, "t", Task(0, (0,), 0, 3)).parts[0].rows.to_pandas()
+    assert set(rows["status"]) == {status}
+    if status == "CONVERGED":
+        assert (rows["p_value"] == 1).all(), rows[["parameter", "estimate"]]
+    else:
+        assert rows["message"].str.contains("components of one variance each").all()
+
+
 def _frame(mutant: str, data: tuple[str, ...], method: str, n: int) -> pd.DataFrame:
     with switched_in(mutant):
         parts = [_rows(mutant, one, method, 25, first) for one in data for first in range(0, n, 25)]
@@ -124,28 +164,6 @@ def test_reference__finds_n_for_n_minus_1(mutant: str) -> None:
 def test_range__finds_free_autocorrelations(mutant: str) -> None:
     with switched_in(mutant):
         assert bool(harness_checks.structure_range(SEED)) == bool(mutant)
-
-
-SMALL = """
-title = "Small"
-question = "Is it found?"
-seed = 5
-rule = "sequential"
-n_max = 200
-block_size = 25
-trace = false
-methods = [{methods}]
-{more}
-[[data]]
-generator = "one_way"
-n_groups = 30
-group_size = 4
-
-[[acceptance]]
-measure = "coverage"
-parameter = "residual:var"
-tolerance = 0.2
-"""
 
 
 def _small(methods: str = '"ai"', more: str = "") -> Study:

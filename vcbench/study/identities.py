@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from vcbench.bayes.reduced import Reduced
-from vcbench.errors import MethodError
+from vcbench.errors import MethodError, ModelError
 from vcbench.kernels import build
 from vcbench.model.model import Model
 from vcbench.solvers.elbo import elbo
@@ -35,15 +35,28 @@ STEPS = 12
 
 
 def check_identities(model: Model, Y: np.ndarray, method: MethodEntry) -> BlockFit:
-    """The identities on responses Y (n, R) of a model with components of one variance each.
+    """The identities on responses Y (n, R) of a model with components of one variance each and independent residuals.
 
-    An identity that cannot be worked out is missed by an infinite amount. Raises MethodError for another `of`.
+    An identity that cannot be worked out is missed by an infinite amount: no estimate. For other models, and an `of`
+    or `steps` that there is not, all replicates end SKIPPED, and say why.
     """
+    try:
+        return _check(model, Y, method)
+    except (MethodError, ModelError) as error:
+        return BlockFit.empty(NAMES, Y.shape[1], Status.SKIPPED, str(error))
+
+
+def _check(model: Model, Y: np.ndarray, method: MethodEntry) -> BlockFit:
     of, steps = str(method.options.get("of", MAPS[0])), int(method.options.get("steps", STEPS))
     if of not in MAPS:
         raise MethodError(f"`of` of `identities` is `{of}`; there are dense formulas of {' and '.join(MAPS)}.")
     if steps < 3:
         raise MethodError(f"`steps` of `identities` is {steps}; the path needs at least 3.")
+    plain = model.noise.is_plain and model.noise.weights is None and not model.is_structured
+    if not plain or any(component.n_effects != 1 for component in model.components):
+        raise ModelError(
+            "`identities` are of components of one variance each and independent residuals of one variance."
+        )
     R = Y.shape[1]
     arrays: dict[str, Any] = {name: np.full((R, len(NAMES)), np.nan) for name in PER_PARAMETER}
     arrays |= {name: np.full(R, np.nan) for name in PER_FIT}
