@@ -120,6 +120,15 @@ theta = { "subject:var((Intercept))" = 1.0, "residual:var" = 2.0, "residual:rho"
 """
 
 
+def test_check__the_columns_of_a_design_stay_in_their_order() -> None:
+    """`arm` is given to `subject`, which must stand before it, though its name comes first."""
+    design = {"subject": {"n": 4}, "time": {"count": 2}, "arm": {"levels": ["A", "B"], "of": "subject"}}
+    theta = {"subject:var((Intercept))": 1.0, "residual:var": 1.0}
+    made = ByFormula(design=design, formula="y ~ arm + (1 | subject)", theta=theta)
+    made.check()
+    assert list(made.sketch()[0].frame) == ["subject", "time", "arm", "y"]
+
+
 def test_study__lists_within_tables_are_axes() -> None:
     spec = read_spec(STUDY, "s.toml")
     assert [c.factors for c in spec.conditions] == [

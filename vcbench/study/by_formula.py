@@ -10,6 +10,7 @@
 Lists in the place of a value, of the design or of θ and β, are axes of the grid, as those of settings are.
 """
 
+import json
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import Annotated, Any, Literal
@@ -26,7 +27,6 @@ from vcbench.study.incomplete import Incomplete, Thinned, incomplete
 from vcbench.study.missing import Missing
 from vcbench.study.relatives import Related
 from vcbench.study.said import Said, check_cov, check_formula, check_residual
-from vcbench.study.seeds import canonical_json
 from vcbench.study.settings import Shaped, placeholder
 from vcbench.study.simulate import Simulator, build_simulator
 
@@ -126,7 +126,8 @@ class ByFormula(Shaped):
 
     def sketch(self) -> tuple[Said, Model]:
         """The model on a design of its own, which is not that of the condition: for its names and structure."""
-        return _sketch(canonical_json(self.model_dump(exclude_unset=True, exclude=set(TRUTH))))
+        shape = self.model_dump(exclude_unset=True, exclude=set(TRUTH))
+        return _sketch(json.dumps(shape, ensure_ascii=False))  # not canonical: the order of a design's columns counts
 
     def build(self, rng: np.random.Generator) -> Simulator | Thinned | Incomplete:
         said = self.said(rng)
@@ -161,8 +162,6 @@ def _by_name(key: str, given: Mapping[str, float], known: Any) -> Mapping[str, f
 @lru_cache(maxsize=64)
 def _sketch(shape: str) -> tuple[Said, Model]:
     """The model of a generator without its truth: the same whatever θ is asked for, on a design of its own."""
-    import json
-
     made = ByFormula(**json.loads(shape))
     said = made.said(np.random.default_rng(0), sketch=True)
     return said, said.model()
