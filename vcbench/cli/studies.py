@@ -25,6 +25,7 @@ def check(spec: SpecFile, /, *, reps: Reps = None, json: Json = False) -> int:
     from vcbench.numbers import count, seconds
     from vcbench.study.mutant_runs import trials_of
     from vcbench.study.mutants import wrong_in
+    from vcbench.study.price import expected_replicates
     from vcbench.study.study import Study
     from vcbench.summary import columns
 
@@ -33,8 +34,10 @@ def check(spec: SpecFile, /, *, reps: Reps = None, json: Json = False) -> int:
     fits, cost = sum(price.fits for price in prices), sum(price.seconds for price in prices)
     if json:
         methods = [{"method": p.method.label, "fits": p.fits, "cpu_seconds": p.seconds} for p in prices]
+        ends = {"n_max": table.n_max, "expected_replicates": expected_replicates(study.spec)}
         _print_json("study-check", title=table.title, spec_hash=study.spec.spec_hash, seed=table.seed,
-                    conditions=len(study.spec.conditions), fits=fits, cpu_seconds=cost, methods=methods)  # fmt: skip
+                    conditions=len(study.spec.conditions), fits=fits, cpu_seconds=cost, methods=methods,
+                    **(ends if table.open_ended else {}))  # fmt: skip
         return 0
     print(f"{table.title}\n{table.question}\n")
     print(f"{len(study.spec.conditions)} conditions · {count(fits)} fits · roughly {seconds(cost)} of one processor")
@@ -45,12 +48,29 @@ def check(spec: SpecFile, /, *, reps: Reps = None, json: Json = False) -> int:
         until = "its checks are decided" if table.rule == "sequential" else "its Monte Carlo errors are small enough"
         print(f"\nIt goes on until {until}, or {count(table.n_max)} replicates: {count(sum(p.fits for p in most))} fits"
               f" at most, roughly {seconds(sum(p.seconds for p in most))}.")  # fmt: skip
+        _print_expected(study)
     if wrong := wrong_in(study.spec):
         print(f"\nThis study is {wrong}.")
     if table.mutants is not None:
         print(f"\n`study run` runs it with each mutant and without any: {len(trials_of(study.spec))} runs.")
     print("\nThe specification holds. Nothing was run.")
     return 0
+
+
+def _print_expected(study: Any) -> None:
+    """How many replicates the precision targets of coverage take, and what these cost."""
+    from vcbench.numbers import count, seconds
+    from vcbench.study.price import expected_replicates
+
+    n, most = expected_replicates(study.spec), study.spec.table.n_max
+    if n is None:
+        return
+    if n > most:
+        print(f"Coverage as claimed needs {count(n)} replicates for its target: n_max = {most} ends the run before.")
+        return
+    prices = study.price(n)
+    print(f"Coverage as claimed reaches its target at {count(n)} replicates: {count(sum(p.fits for p in prices))} fits,"
+          f" roughly {seconds(sum(p.seconds for p in prices))}.")  # fmt: skip
 
 
 def run(

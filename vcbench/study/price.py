@@ -1,7 +1,12 @@
 """What a study will cost, before it runs: fits by method and a rough time, from the sizes of its designs."""
 
+import math
 from dataclasses import dataclass
 
+import numpy as np
+
+from vcbench.errors import VcbenchError
+from vcbench.study.by_formula import ByFormula
 from vcbench.study.conditions import Condition
 from vcbench.study.entries import MethodEntry
 from vcbench.study.generators import FromCard, OneWay, RandomSlope, Snp, SnpTraits, VarianceComponents
@@ -61,6 +66,33 @@ def seconds_per_fit(condition: Condition, method: MethodEntry) -> tuple[float, f
     return design, fit + _seconds_asked(method, fit)
 
 
+def expected_replicates(spec: Spec) -> int | None:
+    """The replicates that the precision targets of coverage take if it is as claimed, C(1 − C)/MCSE², in whole blocks;
+    None without such a target. What other targets take depends on a spread that is not known before."""
+    level, block = spec.table.level, spec.table.block_size
+    errors = [target.mcse for target in spec.table.precision.values() if target.measure in ("coverage", "be_coverage")]
+    if not errors:
+        return None
+    needed = round(level * (1 - level) / min(errors) ** 2, 6)  # 0.95 · 0.05/0.005² is 1900, and a little more in floats
+    return block * math.ceil(max(spec.table.first, needed) / block)
+
+
+def _of_model(made: ByFormula) -> tuple[float, float]:
+    """Of a formula: by its structure. A residual structure costs m³ for units of m rows; of several factors those but
+    the largest are taken apart densely; relatives are a sparse matrix."""
+    try:
+        _, model = made.sketch()
+    except VcbenchError:
+        return 1e-5, 1e-3  # its data are absent: it will be skipped
+    n = model.n_obs
+    if model.is_structured and not model.noise.is_plain:
+        m = int(np.bincount(model.noise.units).max())
+        return 4e-4 + 5e-7 * n + 4e-8 * m**3, 1e-3 + 1e-6 * n
+    sizes = sorted((c.n_columns for c in model.components), reverse=True) or [1]
+    related = any(c.relation is not None for c in model.components)
+    return (3e-6 if related else 2e-7) * sizes[0] + 1e-6 + 2e-8 * sum(sizes[1:]) ** 3, 1e-3 + 1e-6 * n
+
+
 def _of_traits(made: SnpTraits, method: MethodEntry) -> tuple[float, float]:
     """Of several traits: the matrix and its decomposition, then every replicate."""
     n, k = made.n, made.k
@@ -90,6 +122,8 @@ def _seconds_asked(method: MethodEntry, fit: float) -> float:
 def _sizes(condition: Condition) -> tuple[float, float]:
     """Seconds of one iteration, and of the design, by the kernel the generator's structure gets."""
     made = condition.generator
+    if isinstance(made, ByFormula):
+        return _of_model(made)
     several = isinstance(made, VarianceComponents) and (made.n_components if made.q_over_n else len(made.q)) > 1
     if isinstance(made, VarianceComponents) and several:
         cube = (made.n / 100) ** 3
