@@ -31,10 +31,10 @@ def methods_text(spec: Spec) -> str:
 
 
 def _mechanisms(spec: Spec) -> str:
-    entries: dict[str, list[Condition]] = {}
+    entries: dict[tuple[str, bool], list[Condition]] = {}  # a card and a generator may have one name
     for condition in spec.conditions:
-        entries.setdefault(condition.entry, []).append(condition)
-    said = [*spec.table.mechanisms, *(_entry(name, cells) for name, cells in entries.items())]
+        entries.setdefault((condition.entry, condition.real), []).append(condition)
+    said = [*spec.table.mechanisms, *(_entry(name, cells) for (name, _), cells in entries.items())]
     return f"{' '.join(said)} All methods see the same data; each replicate is drawn from a seed of its own."
 
 
@@ -44,7 +44,9 @@ def _entry(name: str, cells: list[Condition]) -> str:
     if first.real:
         return f"{name}: the real data of the card `{first.card}`.{about}"
     axes = [key for key in first.factors if key != "data" and len({str(c.factors.get(key)) for c in cells}) > 1]
-    over = [f"{key} in {_listed(list(dict.fromkeys(c.factors[key] for c in cells)))}" for key in axes]
+    over = [
+        f"{key} in {_listed(list(dict.fromkeys(c.factors[key] for c in cells if key in c.factors)))}" for key in axes
+    ]
     varied = f"; {', '.join(over)}: {len(cells)} conditions" if over else ""
     return f"{name}: {_drawn(first, axes)}{varied}.{about}"
 
