@@ -179,10 +179,10 @@ def _check_mutants(text: str, seed: int, n: int) -> tuple[int, int]:
 
 
 def test_schema__refuses_nothing_that_the_reader_accepts() -> None:
-    """100 changes of a study that uses everything, from a fixed seed: the reader refuses what the schema refuses."""
-    refused, accepted = _check_mutants(MODEL, 20261122, 100)
-    assert refused > 50
-    assert accepted > 10
+    """60 changes of a study that uses everything, from a fixed seed: the reader refuses what the schema refuses."""
+    refused, accepted = _check_mutants(MODEL, 20261122, 60)
+    assert refused > 30
+    assert accepted > 6
 
 
 @pytest.mark.slow

@@ -115,11 +115,14 @@ def _method(evidence: Evidence, label: str) -> str:
 
 
 def options_of(evidence: Evidence, label: str) -> str:
-    """The options a method was given, as text."""
+    """The options a method was given, as text, and the model it fitted where that is not the data's own."""
     for entry in evidence.run.get("methods") or []:
         if isinstance(entry, Mapping) and str(entry.get("label") or entry.get("name")) == label:
             given = entry.get("options") or {}
-            return ", ".join(f"{k}={show(v)}" for k, v in given.items()) if isinstance(given, Mapping) else str(given)
+            if not isinstance(given, Mapping):
+                return str(given)
+            fitted = entry.get("model") or {}
+            return ", ".join(f"{k}={show(v)}" for k, v in {**given, **fitted}.items())
     return ""
 
 
