@@ -1,9 +1,12 @@
 """Designs column by column: how many rows, in which combinations, how unequal."""
 
 import numpy as np
+import pandas as pd
 import pytest
+from references import table
 
 from vcbench.errors import DataError
+from vcbench.study.data_sets import find_data
 from vcbench.study.designs import Column, build_design, check_design, sizes_of
 from vcbench.study.generators import ByFormula
 from vcbench.study.relatives import Related
@@ -135,3 +138,28 @@ def test_related__effects_are_drawn_with_the_relationship(related: dict) -> None
 def test_related__needs_offspring() -> None:
     with pytest.raises(DataError, match="leave no offspring"):
         Related(founders=10).known(np.array(["1", "2"]), np.random.default_rng(1))
+
+
+@table.with_data
+def test_related__by_a_pedigree_on_file_is_the_animal_model_of_the_card() -> None:
+    """Birth weight of gryphons: the REML estimates that the card holds as published are the truth of what is drawn."""
+    made = ByFormula(
+        data="gryphon", formula="bwt ~ C(sex) + (1 | animal)", truth="reml",
+        related={"animal": {"pedigree": "gryphon_pedigree"}},
+    ).build(generator(1, (0, 0), DESIGN))  # fmt: skip
+    assert made.truth["animal:var"] == pytest.approx(3.060441, rel=1e-5)
+    assert made.truth["residual:var"] == pytest.approx(2.938412, rel=1e-5)
+
+
+@table.with_data
+def test_related__by_a_matrix_on_file_is_that_matrix() -> None:
+    made = ByFormula(
+        data="wheat599_y", columns={"env": "`1`"}, formula="env ~ 1 + (1 | line)", truth="reml",
+        related={"line": {"matrix": "wheat599_A"}},
+    ).build(generator(1, (0, 0), DESIGN))  # fmt: skip
+    component = made.model.components[0]
+    A = pd.read_csv(find_data("wheat599_A"), index_col=0)
+    A.index, A.columns = A.index.astype(str), A.columns.astype(str)
+    expected = A.iloc[:, :].to_numpy()
+    order = [list(A.index).index(label) for label in component.levels]
+    np.testing.assert_allclose(component.relation.matrix, expected[np.ix_(order, order)], atol=1e-12)

@@ -21,6 +21,7 @@ from pydantic import AfterValidator, Field, model_validator
 from vcbench.cards import prepare
 from vcbench.errors import DataError, did_you_mean
 from vcbench.model.model import Model
+from vcbench.model.pedigree import as_label
 from vcbench.study.data_sets import read_data
 from vcbench.study.designs import Design, build_design, check_design
 from vcbench.study.incomplete import Incomplete, Thinned, incomplete
@@ -109,7 +110,7 @@ class ByFormula(Shaped):
             if group in cov or group not in frame.columns:
                 why = "has a `cov` too" if group in cov else f"is no column: {', '.join(map(str, frame.columns))}"
                 raise DataError(f"`related` names `{group}`, which {why}.")
-            levels = np.unique(frame[group].dropna().astype(str))
+            levels = np.unique([as_label(value) for value in frame[group].dropna()])
             cov[group] = related.sketch(levels) if sketch else related.known(levels, rng)
         return Said(self.formula, frame, self.residual, cov, tuple(map(tuple, self.equal)))
 

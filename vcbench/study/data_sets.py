@@ -26,11 +26,11 @@ def find_data(name: str) -> Path:
     return known[name]
 
 
-def read_data(name: str) -> Any:
-    """The data frame of a data set. Raises CardError if it is absent."""
+def read_data(name: str, dtype: Any = None) -> Any:
+    """The data frame of a data set, its columns of `dtype` where one is said. Raises CardError if it is absent."""
     import pandas as pd
 
-    return pd.read_csv(find_data(name))
+    return pd.read_csv(find_data(name), dtype=dtype)
 
 
 def _data_sets() -> Iterator[tuple[str, Path]]:

@@ -62,7 +62,7 @@ class Related(BaseModel):
         """What `cov=` takes for a factor of these levels. Raises CardError for an absent file, DataError for too few
         levels."""
         if self.pedigree is not None:
-            return pedigree(read_data(self.pedigree).astype(str), id=self.id, sire=self.sire, dam=self.dam)
+            return pedigree(read_data(self.pedigree, dtype=str), id=self.id, sire=self.sire, dam=self.dam)
         if self.matrix is not None:
             frame = read_data(self.matrix)
             return known(frame.iloc[:, 1:].to_numpy(float), labels=frame.iloc[:, 0].astype(str).to_list())
@@ -71,8 +71,10 @@ class Related(BaseModel):
         return known(self._similarity(len(levels), rng), labels=list(levels))
 
     def sketch(self, levels: np.ndarray) -> Known:
-        """Unrelated levels, which have the same parameters as related ones."""
-        return known(np.eye(len(levels)), labels=list(levels))
+        """Unrelated levels, which have the same parameters as related ones: a pedigree without parents."""
+        import pandas as pd
+
+        return pedigree(pd.DataFrame({"id": levels, "sire": "0", "dam": "0"}))
 
     def _drawn_pedigree(self, levels: np.ndarray, rng: np.random.Generator) -> Known:
         import pandas as pd

@@ -56,8 +56,9 @@ class StudyTable(Table):
     each mutant and without any (`study.mutant_runs`).
 
     A `[[data]]` entry has `card` and `real = true`; or a `generator` (or a `card`) with its settings, of which every
-    one given as a list of values is an axis of the grid. A `[[methods]]` entry has a `name` and that method's
-    options, and may ask for an `interval` or a `test`.
+    one given as a list of values, at any depth of its tables, is an axis of the grid. A `[[methods]]` entry has a
+    `name` and that method's options, may ask for an `interval` or a `test`, and may fit another `model` than the
+    data's own.
     """
 
     title: Text
