@@ -1,6 +1,6 @@
 """The page's navigation: sections gathered under the names a reader looks for, with places for live pictures."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -40,12 +40,13 @@ GROUPS: tuple[tuple[str, str, str, tuple[str, ...], bool, str], ...] = (
 )  # fmt: skip
 
 
-def grouped(sections: Sequence["Section"]) -> list[Group]:
-    """The sections by group; a group none of whose sections has content is left out."""
+def grouped(sections: Sequence["Section"], drawn: Collection[str] = ()) -> list[Group]:
+    """The sections by group; a group none of whose sections has content is left out, unless scripts draw into it
+    (`drawn`)."""
     by_id = {s.id: s for s in sections}
     out = []
     for id, short, title, members, live, still in GROUPS:
         here = tuple(by_id[m] for m in members if m in by_id)
-        if here:
-            out.append(Group(id, short, title or here[0].title, here, live, still))
+        if here or id in drawn:
+            out.append(Group(id, short, title or here[0].title, here, live, still if here else ""))
     return out

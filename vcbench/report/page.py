@@ -141,6 +141,7 @@ def render_page(found: Findings, figures: Sequence[Figure], version: str) -> str
     from jinja2 import Environment, StrictUndefined
 
     css, js = style(), script()
+    data = collect(found)
     cards = scorecard.scorecards(found)
     complete, state = words.state(found.evidence)
     choices = list(dict.fromkeys(c for _, c in cards))
@@ -171,8 +172,8 @@ def render_page(found: Findings, figures: Sequence[Figure], version: str) -> str
         condition_options=[(c, "mean of all" if c == scorecard.ALL else found.label(c)) for c in choices],
         trace_options=[(f.condition, found.label(f.condition)) for f in traced],
         precision=scorecard.precision(found),
-        groups=grouped(sections(found, figures)),
-        data=pack(collect(found)),
+        groups=grouped(sections(found, figures), ["pairwise"] if data["pairs"]["cells"] else []),
+        data=pack(data),
     )  # fmt: skip
 
 

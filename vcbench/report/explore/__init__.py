@@ -14,6 +14,7 @@ import json
 from base64 import b64encode
 from typing import Any
 
+from vcbench.report.evidence import INTERVALS
 from vcbench.report.explore.cells import cells, conditions, measures, methods
 from vcbench.report.explore.ends import ends, missing
 from vcbench.report.explore.intervals import zips
@@ -36,7 +37,7 @@ def collect(found: Findings) -> dict[str, Any]:
         "parameters": list(table.parameters),
         "judged": len(found.evidence.judged),
         "measures": measures(table),
-        "zips": zips(found, table.parameters),
+        "zips": zips(found, table.parameters) if found.evidence.about(*INTERVALS) else [],
         "pairs": pairs(found, table.parameters),
         "paths": paths(found),
         "endings": ends(found),
