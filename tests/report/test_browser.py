@@ -301,6 +301,17 @@ def test_page__of_a_million_rows_is_small_and_quick(browser, tmp_path_factory):
     assert min(took) < 2000, took
 
 
+def test_page__printed_by_hand_has_every_picture_and_folds_them_away_again(page):
+    page.emulate_media(media="print")
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    figures = page.locator("figure.chart").count()
+    assert page.locator("figure.chart:visible").count() == figures >= 20
+    assert page.locator(".live:visible, .bar:visible, button:not(thead button):visible, select:visible").count() == 0
+    page.evaluate("dispatchEvent(new Event('afterprint'))")
+    page.emulate_media(media="screen")
+    assert page.locator("figure.chart:visible").count() < figures
+
+
 def test_page__on_paper_has_pictures_and_no_controls(browser, page_path):
     with opened(browser, page_path, scripts=False) as seen:
         seen.emulate_media(media="print")

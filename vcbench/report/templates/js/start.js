@@ -70,6 +70,10 @@
   vc.state.follow(() => { last = location.hash; draw(); });
   addEventListener("hashchange", () => { if (location.hash !== last) { last = location.hash; draw(); } });
   addEventListener("popstate", () => go(vc.state.get("t")));
+  /* on paper the still pictures stand for the live ones: all of them */
+  let folded = [];
+  addEventListener("beforeprint", () => { folded = vc.all("details.still:not([open])"); folded.forEach((still) => { still.open = true; }); });
+  addEventListener("afterprint", () => { folded.forEach((still) => { still.open = false; }); folded = []; });
   let wide = innerWidth;
   addEventListener("resize", vc.later(() => { if (innerWidth !== wide) { wide = innerWidth; draw(); } }, 120));
   vc.filters.start();
