@@ -207,6 +207,31 @@ def test_problems__a_generator_without_a_formula_cannot_be_fitted_otherwise() ->
         read_spec(text, "s.toml")
 
 
+@pytest.mark.parametrize(
+    ("entry", "model"),
+    [
+        ('generator = "one_way"\nn_groups = 8\nbalance = 0.5\n', '{ formula = "~ 1", residual = "cs(group=group)" }'),
+        ('generator = "one_way"\nn_groups = 8\nn_within = 1\n', '{ formula = "~ w1 + (1 | group)" }'),
+        ('generator = "random_slope"\nn_groups = 8\n', '{ formula = "~ time + (1 | group) + (0 + time | group)" }'),
+        ('generator = "one_way"\nn_groups = 8\n', '{ residual = "ar1(row, group=group)" }'),
+    ],
+)
+def test_study__grouped_rows_can_be_fitted_otherwise(entry: str, model: str) -> None:
+    """Compound symmetry is the one-way model of a positive group variance: the same maximum of the likelihood."""
+    head = 'title = "T"\nquestion = "Q?"\nseed = 1\nreplicates = 6\n'
+    text = f'{head}methods = ["ai", {{ name = "ai", label = "2", model = {model} }}]\n'
+    spec = read_spec(f"{text}[[data]]\n{entry}", "s.toml")
+    own, other = (part.rows.to_pandas() for part in run_task(spec, "s", Task(0, (0, 1), 0, 6)).parts)
+    assert set(other["status"]) <= {"CONVERGED", "AT_BOUNDARY"}
+    inside = own[own["status"] == "CONVERGED"].groupby("replicate")["loglik"].first()
+    assert len(inside) > 2
+    found = other.groupby("replicate")["loglik"].first()[inside.index]
+    if "cs(" in model or "w1" in model:
+        np.testing.assert_allclose(found, inside, atol=1e-6)
+    else:
+        assert ((found - inside) * (1 if "ar1" in model else -1) > -1e-6).all()  # a larger model, or a smaller
+
+
 def test_from_card__draws_the_structure_of_the_card() -> None:
     """A card with AR(1) residuals: the lag-1 correlation of what is drawn is the truth's, within 5 SEs."""
     from vcbench.study.generators import FromCard

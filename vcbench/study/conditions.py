@@ -7,13 +7,14 @@ from dataclasses import dataclass, replace
 from itertools import product
 from typing import Annotated, Any, get_args, get_origin
 
+import numpy as np
 from pydantic import BaseModel, ValidationError
 
 from vcbench.cards import load_card
 from vcbench.errors import CardError, VcbenchError, did_you_mean
 from vcbench.study.by_formula import ByFormula
 from vcbench.study.complaints import Problem, explain_errors, unknown_key
-from vcbench.study.generators import GENERATORS, FromCard, Generator
+from vcbench.study.generators import GENERATORS, FromCard, Generator, OneWay, RandomSlope
 from vcbench.study.locate import Path
 from vcbench.study.said import ModelTable, said_by_card
 from vcbench.study.seeds import ConditionKey, canonical_json, condition_key
@@ -69,6 +70,10 @@ class Condition:
         try:
             if isinstance(self.generator, ByFormula):
                 said, drawn = self.generator.sketch()
+            elif isinstance(self.generator, OneWay | RandomSlope):
+                made = self.generator.build(np.random.default_rng(0))
+                assert made.said is not None
+                said, drawn = made.said, made.model
             else:
                 card = self.card or getattr(self.generator, "card", None)
                 found = None if card is None else said_by_card(load_card(card))

@@ -18,7 +18,7 @@ from vcbench.study.by_formula import ByFormula
 from vcbench.study.genomic import Snp, SnpTraits
 from vcbench.study.incomplete import Incomplete, Thinned, incomplete
 from vcbench.study.missing import Missing
-from vcbench.study.said import said_by_card
+from vcbench.study.said import Said, said_by_card
 from vcbench.study.seeds import DATA, DESIGN, condition_key, generator
 from vcbench.study.settings import Count, Generator, Positive, Shaped, Share, Variance, placeholder
 from vcbench.study.simulate import Simulator, build_simulator
@@ -88,7 +88,8 @@ class OneWay(Shaped):
         groups = [_grouped(np.ones((len(codes), 1)), codes, ("(Intercept)",))]
         theta = (self.sigma2, self.sigma2_e) if self.icc is None else (self.icc, 1 - self.icc)
         if not (self.n_between or self.n_within):
-            return build_simulator(Model(placeholder(len(codes)), None, groups), theta, [self.mean], self.laws)
+            model = Model(placeholder(len(codes)), None, groups)
+            return build_simulator(model, theta, [self.mean], self.laws, said_by_columns("1", "1", codes, {}))
         between = rng.standard_normal((len(sizes), self.n_between))[codes]
         within = rng.standard_normal((len(codes), self.n_within))
         starts = np.cumsum([0, *sizes[:-1]])
@@ -97,7 +98,9 @@ class OneWay(Shaped):
         names = ["(Intercept)", *(f"b{j + 1}" for j in range(self.n_between))]
         names += [f"w{j + 1}" for j in range(self.n_within)]
         model = Model(placeholder(len(codes)), X, groups, X_names=tuple(names))
-        return build_simulator(model, theta, [self.mean, *[0.0] * (len(names) - 1)], self.laws)
+        columns = dict(zip(names[1:], X.T[1:], strict=True))
+        said = said_by_columns(" + ".join(columns), "1", codes, columns)
+        return build_simulator(model, theta, [self.mean, *[0.0] * (len(names) - 1)], self.laws, said)
 
 
 class RandomSlope(Shaped):
@@ -126,7 +129,8 @@ class RandomSlope(Shaped):
         names = ("(Intercept)", "time")
         model = Model(placeholder(len(t)), A, [_grouped(A, codes, names)], X_names=names)
         (a, b), (_, c) = self.Omega
-        return build_simulator(model, (a, b, c, self.sigma2_e), self.beta, self.laws)
+        said = said_by_columns("time", "time", codes, {"time": t})
+        return build_simulator(model, (a, b, c, self.sigma2_e), self.beta, self.laws, said)
 
 
 class VarianceComponents(Shaped):
@@ -266,6 +270,18 @@ def draw_card(name: str, settings: Mapping[str, Any], seed: int) -> tuple[Model,
         return drawn, simulator.truth
     y = simulator.draw([generator(seed, key_, 0, DATA)])[:, 0]
     return simulator.model.replace(y=y), simulator.truth
+
+
+def said_by_columns(fixed: str, random: str, codes: np.ndarray, columns: Mapping[str, np.ndarray]) -> Said:
+    """How the model of grouped rows is said, for what fits their data otherwise: rows count from 1 within `row`."""
+    import pandas as pd
+
+    order = np.argsort(codes, kind="stable")
+    starts = np.flatnonzero(np.diff(codes[order], prepend=-1))
+    row = np.empty(len(codes))
+    row[order] = np.arange(len(codes)) - np.repeat(starts, np.diff(np.append(starts, len(codes)))) + 1
+    frame = pd.DataFrame({"group": codes, "row": row, **columns, "y": placeholder(len(codes))})
+    return Said(f"y ~ {fixed} + ({random} | group)", frame)
 
 
 def _grouped(A: np.ndarray, codes: np.ndarray, effects: tuple[str, ...]) -> Component:

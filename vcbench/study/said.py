@@ -119,7 +119,8 @@ class Said:
         equal = tuple(group for group in self.equal if groups.issuperset(group))
         said = Said(formula, self.frame, residual, cov, equal, self.name)
         model = said.model()
-        if not np.array_equal(model.parsed.rows_used, drawn.parsed.rows_used):
+        rows = np.arange(drawn.n_obs) if drawn.parsed is None else drawn.parsed.rows_used
+        if not np.array_equal(model.parsed.rows_used, rows):
             raise DataError(
                 f"`{formula}` is fitted to {model.n_obs} rows, the data's own model `{self.formula}` to {drawn.n_obs}:"
                 " a column that one of them reads has missing values. Leave such rows out of the data."
