@@ -1,6 +1,6 @@
 """The rows of a run folder, a condition at a time, so that a report of any number of conditions fits in memory."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,6 +18,7 @@ WORDS = ("condition", "method", "parameter", "status")
 REMARKS = ("criterion", "message", "code", "interval")
 OF_PARAMETERS = ("parameter", "truth", "estimate", "se", "lower", "upper", "interval", "level", "p_value")
 FIT = ["replicate", "method"]
+UNUSED = ("study", "spec_hash", "seed_key")  # of rows; factors are those of `heads`
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,10 +32,10 @@ class Stored:
     def rows(self, condition: str) -> pd.DataFrame:
         """All rows of a condition, sorted by (replicate, method, parameter), absent words as ""."""
         if condition not in self.last:
-            tables = self._tables(condition)
-            frame = _tidy(pa.concat_tables(tables, promote_options="default").to_pandas())
             self.last.clear()
-            self.last[condition] = frame.sort_values([*FIT, "parameter"], kind="stable", ignore_index=True)
+            table = pa.concat_tables(map(_used, self._tables(condition)), promote_options="default")
+            table = table.sort_by([(name, "ascending") for name in (*FIT, "parameter")])
+            self.last[condition] = _tidy(table.to_pandas(self_destruct=True, split_blocks=True))
         return self.last[condition]
 
     def fits(self, condition: str) -> pd.DataFrame:
@@ -45,15 +46,19 @@ class Stored:
 
     def heads(self) -> pd.DataFrame:
         """One row of each condition, in their order, all columns in common types."""
-        first = [self._tables(condition, 1)[0].slice(0, 1) for condition in self.conditions]
+        first = [next(self._tables(condition)).slice(0, 1) for condition in self.conditions]
         return pa.concat_tables(first, promote_options="default").to_pandas()
 
-    def _tables(self, condition: str, most: int | None = None) -> list[pa.Table]:
+    def _tables(self, condition: str) -> Iterator[pa.Table]:
         from vcbench.study.shards import ROWS, list_shards
         from vcbench.study.store import read_shard
 
         names = [shard.name for shard in list_shards(self.folder) if shard.condition == condition]
-        return [read_shard(self.folder / ROWS / name) for name in names[:most]]
+        return (read_shard(self.folder / ROWS / name) for name in names)
+
+
+def _used(table: pa.Table) -> pa.Table:
+    return table.drop_columns([name for name in table.column_names if name in UNUSED or name.startswith("factor_")])
 
 
 def open_rows(folder: Path | str) -> Stored:
