@@ -186,3 +186,20 @@ def test_thinned__draws_the_rows_that_are_left_of_the_whole() -> None:
     assert y.tobytes() == np.ascontiguousarray(Y_[part.kept]).tobytes()
     assert part.model.n_obs == part.kept.sum() < 20
     assert part.model.n_dropped == (~part.kept).sum()
+
+
+def test_study__a_level_that_is_lost_has_no_parameter_in_that_replicate() -> None:
+    """Variances by occasion are fitted where one is drawn: a replicate without rows of an occasion has no row of it."""
+    text = STUDY.replace("MISSING", '{ kind = "mcar", share = 0.7, redraw = true }').replace(
+        "subject = 12", "subject = 5"
+    )
+    text = text.replace('["ai"]', '[{ name = "lbfgs", model = { formula = "~ 1", residual = "by(factor(time))" } }]')
+    spec = read_spec(text, "s.toml")
+    whole = run_task(spec, "s", Task(0, (0,), 0, 6)).parts[0].rows.to_pandas()
+    counts = whole.groupby("replicate").size()
+    assert counts.nunique() > 1
+    own = whole[whole["parameter"].str.startswith("residual:var(")]
+    assert own["truth"].isna().all()
+    assert own["estimate"].notna().all()
+    alone = run_task(spec, "s", Task(0, (0,), int(counts.idxmin()), 1)).parts[0].rows.to_pandas()
+    assert len(alone) == counts.min()
