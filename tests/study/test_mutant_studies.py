@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -277,3 +278,16 @@ def test_committed_study__finds_every_mutant(mutant: str) -> None:
     """All of `simulations/mutants.toml` with each mutant, at a seed that is none of the committed runs'."""
     found = run_trial(STUDY.spec, "mutants", Trial(mutant, SEED))
     assert found.caught is not None, found
+
+
+def test_committed_report__is_of_this_study_and_of_all_its_runs() -> None:
+    folder = ROOT / "reports" / "mutants"
+    record: dict[str, Any] = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))
+    assert record["spec_hash"] == STUDY.spec.spec_hash
+    runs = pd.read_csv(folder / "summary.csv", keep_default_na=False)
+    wanted = {(t.mutant, t.seed) for t in trials_of(STUDY.spec)}
+    assert set(zip(runs["mutant"], runs["seed"], strict=True)) == wanted
+    clean = runs[runs["mutant"] == ""]
+    assert sorted(clean["seed"]) == list(range(1, 201))
+    assert (clean["first_check"] != "").sum() <= 2
+    assert (runs.loc[runs["mutant"] != "", "check"] != "").all()
