@@ -8,8 +8,8 @@
 overhead: 40 rows of two random components, a design of its own for every replicate, so that nothing is fitted in
 blocks; `moments` takes about 1 ms a fit. The bare loop draws the same data from the same seeds, fits each by
 `vcbench.fit_many` as a study does, reads estimates and standard errors, and keeps nothing. Processor seconds, workers
-included, the best of `--rounds`, bare and harness in turn; here in a process that has fitted before, so that neither
-pays for imports and compiling. What two workers pay for theirs is measured by a study of two fits and said apart.
+included, the best of `--rounds`, bare and harness in turn, in a process that has fitted before, so that neither pays
+for imports and compiling. Two processes: studies of n and of 3 n fits, so that their start is told from the fits.
 
 rows: a study of 20 conditions, 5 methods and 3 parameters is run for a block of 1000 replicates; its shards are
 replicated 34 times as other blocks, estimates moved by a normal error of a tenth of their spread, so that no two
@@ -98,12 +98,11 @@ def bare(spec, n: int) -> None:
 
 
 def overhead(n: int, rounds: int) -> None:
-    """Processor seconds of the bare loop, of the harness here, and on two processes less their imports."""
+    """Processor seconds a fit: of the bare loop, of the harness here, and of two processes beyond their start."""
     from vcbench.study.study import Study
 
-    made = Study.from_text(ONE_MS.format(n=n), "one ms")
-    small = Study.from_text(ONE_MS.format(n=2), "one ms")
-    times: dict[str, list[float]] = {"bare": [], "here": [], "two processes": [], "two processes, no work": []}
+    made, more = (Study.from_text(ONE_MS.format(n=k), "one ms") for k in (n, 3 * n))
+    times: dict[str, list[float]] = {"bare": [], "here": [], "two": [], "two, more": []}
     with tempfile.TemporaryDirectory() as folder:
 
         def timed(name: str, call) -> None:
@@ -116,17 +115,19 @@ def overhead(n: int, rounds: int) -> None:
             study.run(out, workers=workers, progress="none", report=False)
 
         bare(made.spec, 50)
-        for _ in range(rounds):
+        for i in range(rounds):
             timed("bare", lambda: bare(made.spec, n))
             timed("here", lambda: harness(made, 1))
-            timed("two processes", lambda: harness(made, 2))
-            timed("two processes, no work", lambda: harness(small, 2))
+            if i < 2:
+                timed("two", lambda: harness(made, 2))
+                timed("two, more", lambda: harness(more, 2))
     best = {name: min(found) for name, found in times.items()}
-    print(f"bare loop               {best['bare']:7.2f} s  {1e3 * best['bare'] / n:.3f} ms a fit, {n} fits")
-    print(f"harness, this process   {best['here']:7.2f} s  {best['here'] / best['bare'] - 1:+.1%}")
-    work = best["two processes"] - best["two processes, no work"]
-    print(f"harness, two processes  {work:7.2f} s  {work / best['bare'] - 1:+.1%}, and their start"
-          f" {best['two processes, no work']:.2f} s")  # fmt: skip
+    each = best["bare"] / n
+    print(f"bare loop               {1e3 * each:.3f} ms a fit, {n} fits")
+    print(f"harness, this process   {1e3 * best['here'] / n:.3f} ms a fit  {best['here'] / best['bare'] - 1:+.1%}")
+    slope = (best["two, more"] - best["two"]) / (2 * n)
+    print(f"harness, two processes  {1e3 * slope:.3f} ms a fit  {slope / each - 1:+.1%}, and their start"
+          f" {best['two'] - slope * n:.2f} s")  # fmt: skip
 
 
 def make_rows(folder: Path) -> None:
