@@ -33,9 +33,13 @@ class Stored:
         """All rows of a condition, sorted by (replicate, method, parameter), absent words as ""."""
         if condition not in self.last:
             self.last.clear()
+            pa.default_memory_pool().release_unused()
             table = pa.concat_tables(map(_used, self._tables(condition)), promote_options="default")
             table = table.sort_by([(name, "ascending") for name in (*FIT, "parameter")])
-            self.last[condition] = _tidy(table.to_pandas(self_destruct=True, split_blocks=True))
+            frame = table.to_pandas(self_destruct=True, split_blocks=True)
+            del table
+            pa.default_memory_pool().release_unused()
+            self.last[condition] = _tidy(frame)
         return self.last[condition]
 
     def fits(self, condition: str) -> pd.DataFrame:
