@@ -229,7 +229,8 @@ def test_spec__says_what_is_wrong_with_a_rule(keys, check, said):
     assert said in str(error.value), str(error.value)
 
 
-def test_committed__studies_keep_the_fixed_rule():
+def test_committed__studies_keep_the_fixed_rule_but_for_that_of_mutants():
+    """Their reports were made with it; how soon a mutant is found is a question about the sequential one."""
     folder = Path(__file__).resolve().parents[2] / "simulations"
     specs = [read_spec(path.read_text(encoding="utf-8"), path.name) for path in folder.glob("*.toml")]
-    assert {spec.table.rule for spec in specs} == {"fixed"}
+    assert [spec.name for spec in specs if spec.table.rule != "fixed"] == ["mutants.toml"]
