@@ -196,6 +196,12 @@ def test_problems__each_is_found_at_its_line(text: str, line: int, said: str) ->
     assert said in found[0][2]
 
 
+@pytest.mark.parametrize("methods", ["7", "1.5", "true", '"ai"', "{ name = 'ai' }"])
+def test_problems__methods_of_another_type_than_a_list_are_said_as_such(methods: str) -> None:
+    with pytest.raises(SpecError, match="`methods`"):
+        read_spec(f"methods = {methods}\n{HEAD}{DATA}", "bench.toml")
+
+
 def test_locate__finds_what_tomllib_reads() -> None:
     """Every key and value, through comments, dotted keys, quotes, inline tables, nested and multi-line lists."""
     text = '''a = 1 # [x]

@@ -195,7 +195,7 @@ def _check_names(
     labels = [method.label for method in methods]
     entries = list(dict.fromkeys(condition.entry for condition in conditions))
     refers: list[tuple[Path, Any, list[str], str]] = [(("reference",), raw.get("reference"), labels, "method")]
-    for i, entry in enumerate(raw.get("methods", []) if isinstance(raw.get("methods"), list) else []):
+    for i, entry in enumerate(_method_entries(raw)):
         if isinstance(entry, dict):
             refers.append((("methods", i, "data"), entry.get("data"), entries, "data entry"))
     said: list[tuple[Path, About]] = []
@@ -219,12 +219,18 @@ def _check_names(
     return problems
 
 
+def _method_entries(raw: Mapping[str, Any]) -> list[Any]:
+    """The entries of `methods`, of whatever type; none where it is no list."""
+    entries = raw.get("methods")
+    return entries if isinstance(entries, list) else []
+
+
 def _check_traits(
     raw: Mapping[str, Any], conditions: Sequence[Condition], methods: Sequence[MethodEntry]
 ) -> list[Problem]:
     """Methods of several traits on data of one, and the other way round."""
     problems = []
-    labels = [e.get("label") or e.get("name") if isinstance(e, dict) else e for e in raw.get("methods", [])]
+    labels = [e.get("label") or e.get("name") if isinstance(e, dict) else e for e in _method_entries(raw)]
     for method in methods:
         several = method.kind == "traits"
         wrong = [c.entry for c in conditions if method.runs_on(c) and c.several_traits != several]
@@ -241,7 +247,7 @@ def _check_models(
 ) -> list[Problem]:
     """Models that cannot be fitted to the data they are said for."""
     problems = []
-    labels = [e.get("label") or e.get("name") if isinstance(e, dict) else e for e in raw.get("methods", [])]
+    labels = [e.get("label") or e.get("name") if isinstance(e, dict) else e for e in _method_entries(raw)]
     for method in methods:
         if method.model is None:
             continue
