@@ -121,7 +121,9 @@ class Terminal:
 
     def __init__(self, arguments: list[str], folder: Path) -> None:
         self.master, worker = pty.openpty()
-        code = "from vcbench.cli.app import main; main()"
+        # a job in the background starts deaf to SIGINT, and so do its children
+        hear = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+        code = hear + "from vcbench.cli.app import main; main()"
         self.process = subprocess.Popen(
             [sys.executable, "-c", code, "study", "new", *arguments], stdin=worker, stdout=worker, stderr=worker,
             cwd=folder, env={**os.environ, "TERM": "dumb", "COLUMNS": "200", "NO_COLOR": "1"}, close_fds=True,

@@ -348,7 +348,7 @@ def test_a_study__skips_an_absent_program_with_a_line_and_runs_one_that_is_there
     here = rows[rows["parameter"] == "residual:var"].pivot(index="replicate", columns="method", values="estimate")
     np.testing.assert_allclose(here["nlme"], here["ai"], rtol=1e-3)
     evidence = load(tmp_path / "there")
-    table = agreement.summarise(agreement.distances(evidence), evidence).set_index("method")
+    table = agreement.summarise(agreement.distances(evidence, evidence.conditions[0].id), evidence).set_index("method")
     assert abs(table.loc["nlme", "deficit"]) < 1e-6  # it has one, for it climbs our likelihood
     assert list(table["against"].unique()) == ["reml"]
 

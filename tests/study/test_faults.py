@@ -185,6 +185,24 @@ def test_worker__killed_in_the_middle_of_its_result_does_not_stop_the_others(tmp
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("which", [0, 1])
+def test_pool__ends_although_a_process_was_killed_while_it_waited_for_work(which):
+    """One of the two holds the lock of the queue; both have been told to end when one is killed."""
+    with pool._spawned(2) as executor:
+        list(executor.map(time.sleep, [1.0, 1.0]))
+        processes = pool._processes(executor)
+        for process in processes:
+            os.kill(process.pid, signal.SIGSTOP)
+
+        def kill() -> None:
+            os.kill(processes[which].pid, signal.SIGKILL)
+            os.kill(processes[1 - which].pid, signal.SIGCONT)
+
+        threading.Timer(0.5, kill).start()
+    assert not any(process.is_alive() for process in processes)
+
+
+@pytest.mark.slow
 def test_fifty_faults__at_random_moments_resume_to_the_same_bits(tmp_path, undisturbed, capsys):
     """Worker, parent, Dask worker killed, disk full, in turn; moments from one seed."""
     from dask_cluster import kill_one, three_workers

@@ -3,6 +3,7 @@
 import contextlib
 import multiprocessing
 import os
+import threading
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, ProcessPoolExecutor, wait
@@ -150,7 +151,7 @@ def _spawned(workers: int) -> Iterator[ProcessPoolExecutor]:
     pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=start_worker)
     try:
         yield pool
-        pool.shutdown()
+        _close(pool)
     except BaseException:
         processes, results = _processes(pool), getattr(pool, "_result_queue", None)
         pool.shutdown(wait=False, cancel_futures=True)
@@ -167,6 +168,22 @@ def _spawned(workers: int) -> Iterator[ProcessPoolExecutor]:
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
+
+
+def _close(pool: ProcessPoolExecutor) -> None:
+    """End a pool that has nothing left to do.
+
+    One process at a time waits for work, under a lock; if that one was killed, the others wait for the lock, and the
+    pool for them.
+    """
+    processes = _processes(pool)
+    closing = threading.Thread(target=pool.shutdown)
+    closing.start()
+    while closing.is_alive():
+        closing.join(HEARTBEAT)
+        if any(process.exitcode for process in processes):
+            for process in processes:
+                process.terminate()
 
 
 def _deaths_of(pool: Any) -> Callable[[], bool]:

@@ -44,7 +44,21 @@ def study_schema(third_party: bool = False) -> Schema:
     known = [{"required": [key]} for key in ("replicates", "precision")]
     sequential = {"properties": {"rule": {"const": "sequential"}}, "required": ["rule"]}
     head = {"$schema": DRAFT, "title": "A study of vcbench"}
-    return head | root | {"anyOf": [*known, sequential], "definitions": dict(sorted(definitions.items()))}
+    made = head | root | {"anyOf": [*known, sequential], "definitions": dict(sorted(definitions.items()))}
+    return _in_order(made)
+
+
+def _in_order(node: Any) -> Any:
+    """With the words of every `enum` sorted: Python keeps one object for equal Literals, in the order met first."""
+    if isinstance(node, list):
+        return [_in_order(item) for item in node]
+    if not isinstance(node, dict):
+        return node
+    return {
+        key: sorted(value) if key == "enum" and isinstance(value, list) and all(isinstance(v, str) for v in value)
+        else _in_order(value)
+        for key, value in node.items()
+    }  # fmt: skip
 
 
 def schema_text(third_party: bool = False) -> str:
